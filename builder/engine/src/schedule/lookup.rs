@@ -1,0 +1,160 @@
+//! Asks the store for results.
+
+use std::sync::Arc;
+
+use ashlar_model::digest::{ContentDigest, LayerId};
+use ashlar_model::mount::MountSpec;
+use ashlar_model::select::{SourceQuery, literal};
+use ashlar_model::step::Selection;
+use ashlar_store::home::results::{ContentResult, DefinitionResult};
+use futures::FutureExt as _;
+
+use super::failure::Failure;
+use super::runner::{Ready, Runner, Settled, contents_of};
+use crate::graph::{NodeId, PlannedOp, PlannedSource};
+use crate::key::content_key;
+
+/// What the content key gave.
+pub(super) enum ContentLookup {
+    /// The instruction ran before on a parent with the same content.
+    Hit(Ready),
+    /// It did not.
+    Miss {
+        /// The contents of the step's other inputs, if they had to be read for the lookup.
+        source_contents: Option<Vec<ContentDigest>>,
+    },
+}
+
+impl Runner {
+    pub(super) fn look_up_definition(
+        self: &Arc<Self>,
+        id: NodeId,
+    ) -> Result<Option<Ready>, Failure> {
+        if self.options.no_cache {
+            return Ok(None);
+        }
+        let result = self.local_result(id)?;
+        Ok(result.map(|result| self.ready_from_store(result.stack.into())))
+    }
+
+    /// A filesystem whose layers were all read before. Nothing is read until someone asks.
+    pub(super) fn ready_from_store(self: &Arc<Self>, stack: Arc<[LayerId]>) -> Ready {
+        let runner = Arc::clone(self);
+        let layers = Arc::clone(&stack);
+        let settled = async move {
+            let contents = contents_of(&runner.records(&layers)?)?.into();
+            Ok(Settled {
+                stack: layers,
+                contents,
+            })
+        };
+        Ready {
+            stack,
+            settled: settled.boxed().shared(),
+        }
+    }
+
+    /// Looks the step up by what its inputs contain, here and on other machines. Waits until they
+    /// are read, but only if the instruction ever ran: else there is nothing to find.
+    pub(super) async fn look_up_content(
+        self: &Arc<Self>,
+        id: NodeId,
+        op: &PlannedOp,
+        parent: &Ready,
+        sources: &[Ready],
+    ) -> Result<ContentLookup, Failure> {
+        let home = &self.surroundings.home;
+        let miss = |source_contents| Ok(ContentLookup::Miss { source_contents });
+        let Some(instruction) = self.keys[id.index()].instruction else {
+            return miss(None);
+        };
+        let elsewhere = self.ran_elsewhere(&instruction);
+        if self.options.no_cache || !elsewhere && !home.instruction_ever_ran(&instruction) {
+            return miss(None);
+        }
+        let settled = parent.settled.clone().await?;
+        let source_contents = self.source_contents(id, op, sources).await?;
+        let key = content_key(&instruction, &settled.contents, &source_contents);
+        let here = home.result_by_content(&key)?;
+        let here = here.filter(|result| !self.losses.hit(&[result.layer]));
+        let layer = if let Some(result) = here {
+            result.layer
+        } else {
+            let shared = match elsewhere {
+                true => self.shared_by_content(&key).await,
+                false => None,
+            };
+            let Some(layer) = shared else {
+                return miss(Some(source_contents));
+            };
+            home.put_content_result(&instruction, &key, &ContentResult { layer })?;
+            layer
+        };
+        let stack: Arc<[LayerId]> = settled.stack.iter().copied().chain([layer]).collect();
+        let definition = &self.keys[id.index()].definition;
+        home.put_definition_result(
+            definition,
+            &DefinitionResult {
+                stack: stack.to_vec(),
+            },
+        )?;
+        // Whoever has the same steps need not look at contents any more.
+        self.publish(id, key, &stack, None);
+        Ok(ContentLookup::Hit(self.ready_from_store(stack)))
+    }
+
+    /// What a step takes from each of the other filesystems, and from elsewhere.
+    pub(super) async fn source_contents(
+        &self,
+        id: NodeId,
+        op: &PlannedOp,
+        sources: &[Ready],
+    ) -> Result<Vec<ContentDigest>, Failure> {
+        let mut sources = sources.iter();
+        let mut contents = Vec::new();
+        match op {
+            PlannedOp::MakeDirectory(_) => {}
+            PlannedOp::Run(run) => {
+                let shown = run.spec.mounts.iter().filter_map(MountSpec::source);
+                for (source, ready) in shown.zip(sources) {
+                    let query = literal(&source.path).into();
+                    let selections = self.selections(id, ready, query).await?;
+                    contents.extend(selections.iter().map(Selection::mount_digest));
+                }
+            }
+            PlannedOp::Copy(copy) => {
+                for source in &copy.sources {
+                    match source {
+                        PlannedSource::Directory { .. } | PlannedSource::Inline { .. } => {}
+                        PlannedSource::Node { query, .. } => {
+                            let Some(ready) = sources.next() else {
+                                continue;
+                            };
+                            let selections = self.selections(id, ready, query.clone()).await?;
+                            contents.extend(selections.iter().map(Selection::content_digest));
+                        }
+                        PlannedSource::Remote { remote, query, .. } => {
+                            let content = self.remote_content(*remote, query).await;
+                            let content =
+                                content.map_err(|e| self.step_failure(id, e, Vec::new()))?;
+                            contents.push(content);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(contents)
+    }
+
+    /// What a query selects of another filesystem of the build.
+    async fn selections(
+        &self,
+        id: NodeId,
+        ready: &Ready,
+        query: SourceQuery,
+    ) -> Result<Vec<Selection>, Failure> {
+        let executor = &self.surroundings.executor;
+        let selected = executor.select(ready.stack.to_vec(), vec![query]).await;
+        selected.map_err(|error| self.step_failure(id, error, Vec::new()))
+    }
+}

@@ -1,0 +1,263 @@
+//! Asks for the results of other machines, and gives them ours.
+//!
+//! What is asked when is said at [`SharedResults`]. A build whose target is in the local store
+//! talks to nobody: one look at a file tells whether the result should be offered to a cache that
+//! was not there when it was made.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
+use ashlar_model::mount::MountSpec;
+use ashlar_store::home::results::DefinitionResult;
+use tokio::sync::SemaphorePermit;
+
+use super::failure::Failure;
+use super::runner::{Runner, contents_of, locked};
+use crate::graph::{NodeId, NodeKind, PlannedOp, PlannedSource};
+use crate::key::content_key;
+use crate::share::{Leave, MadeResult, SharedResults, StepLease};
+
+/// What is known before the first step is demanded.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// What the local store has of what is wanted most.
+    found: Mutex<HashMap<DefinitionKey, DefinitionResult>>,
+    /// Results that other machines have given.
+    adopted: Mutex<HashSet<DefinitionKey>>,
+    /// Instructions that ran on other machines.
+    instructions: Mutex<HashSet<InstructionKey>>,
+    /// What was found, but cannot be a result of its step.
+    wrong: Mutex<HashSet<DefinitionKey>>,
+}
+
+/// What came of waiting for one's turn to run a step.
+pub(super) enum Turn<'a> {
+    /// It may run.
+    Run {
+        /// Its place among those that run here.
+        permit: SemaphorePermit<'a>,
+        /// Its right against those that run elsewhere.
+        lease: Option<Box<dyn StepLease>>,
+    },
+    /// Another machine has run it.
+    Made,
+}
+
+impl Runner {
+    /// The results of other machines, if they are to be used.
+    fn asked(&self) -> Option<&Arc<dyn SharedResults>> {
+        let shared = self.surroundings.shared.as_ref();
+        shared.filter(|_| !self.options.no_cache)
+    }
+
+    /// Looks up what is wanted, tip first, here and then, in one go, on other machines.
+    pub(super) async fn survey(&self, target: NodeId) -> Result<(), Failure> {
+        let Some(shared) = self.asked() else {
+            return Ok(());
+        };
+        let (mut definitions, mut instructions) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        let mut pending = VecDeque::from([target]);
+        while let Some(id) = pending.pop_front() {
+            let keys = self.keys[id.index()];
+            if !seen.insert(keys.definition) {
+                continue;
+            }
+            let node = self.graph.node(id);
+            if let Some(instruction) = keys.instruction {
+                if let Some(found) = self.local_result(id)? {
+                    locked(&self.survey.found).insert(keys.definition, found);
+                    continue;
+                }
+                definitions.push(keys.definition);
+                instructions.push(instruction);
+            }
+            pending.extend(node.inputs());
+        }
+        if definitions.is_empty() {
+            return Ok(());
+        }
+        self.fates.begin();
+        let mut seen = HashSet::new();
+        instructions.retain(|instruction| seen.insert(*instruction));
+        let probed = shared.probe(&definitions, &instructions).await;
+        locked(&self.survey.adopted).extend(probed.definitions);
+        locked(&self.survey.instructions).extend(probed.instructions);
+        Ok(())
+    }
+
+    /// A result of the local store, unless layers of it are lost, or it is none of such a step.
+    pub(super) fn local_result(&self, id: NodeId) -> Result<Option<DefinitionResult>, Failure> {
+        let key = &self.keys[id.index()].definition;
+        if let Some(found) = locked(&self.survey.found).get(key) {
+            return Ok(Some(found.clone()));
+        }
+        let found = self.surroundings.home.result_by_definition(key)?;
+        let found = found.filter(|found| !self.losses.hit(&found.stack));
+        Ok(match found {
+            Some(found) if self.fits(id, &found.stack)? => Some(found),
+            Some(_) => {
+                locked(&self.survey.wrong).insert(*key);
+                None
+            }
+            None => None,
+        })
+    }
+
+    /// Whether these can be the layers of a node: as many as it has steps and its images layers, and
+    /// those of the images where they belong. Other machines may say anything.
+    fn fits(&self, id: NodeId, stack: &[LayerId]) -> Result<bool, Failure> {
+        let shape = self.graph.shape(id);
+        if shape.len() != stack.len() {
+            return Ok(false);
+        }
+        let home = &self.surroundings.home;
+        for (wanted, found) in shape.into_iter().zip(stack) {
+            let Some(wanted) = wanted.filter(|wanted| wanted != found) else {
+                continue;
+            };
+            // An image that was made here and one that was pulled have the same layers under
+            // different names.
+            let diff_id = |layer| Ok::<_, Failure>(home.layer(layer)?.and_then(|one| one.diff_id));
+            let wanted = diff_id(&wanted)?;
+            if wanted.is_none() || wanted != diff_id(found)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether another machine gave this result.
+    pub(super) fn is_adopted(&self, key: &DefinitionKey) -> bool {
+        locked(&self.survey.adopted).contains(key)
+    }
+
+    /// Whether another machine ever ran an instruction.
+    pub(super) fn ran_elsewhere(&self, instruction: &InstructionKey) -> bool {
+        locked(&self.survey.instructions).contains(instruction)
+    }
+
+    /// The layer that an instruction gave on another machine.
+    pub(super) async fn shared_by_content(&self, key: &ContentKey) -> Option<LayerId> {
+        let layer = self.asked()?.by_content(key).await?;
+        (!self.losses.hit(&[layer])).then_some(layer)
+    }
+
+    /// Waits until a step may run: for its place among those of this machine, then for others that
+    /// run the same step. Whoever waits for others leaves its place to those that need not.
+    pub(super) async fn turn(&self, id: NodeId) -> Result<Turn<'_>, Failure> {
+        let permit = self.place().await?;
+        let Some(shared) = self.asked() else {
+            let lease = None;
+            return Ok(Turn::Run { permit, lease });
+        };
+        let permit = Mutex::new(Some(permit));
+        let waiting = |holder: &str| {
+            drop(locked(&permit).take());
+            self.report.waiting(id, Some(holder));
+        };
+        let definition = &self.keys[id.index()].definition;
+        let name = &self.graph.node(id).name;
+        let leave = tokio::select! {
+            leave = shared.leave(definition, name, &waiting) => leave,
+            () = self.stopped() => return Err(Failure::Cancelled),
+        };
+        let lease = match leave {
+            Leave::Made => return Ok(Turn::Made),
+            Leave::Run(lease) => lease,
+        };
+        let kept = locked(&permit).take();
+        let permit = match kept {
+            Some(permit) => permit,
+            None => self.place().await?,
+        };
+        Ok(Turn::Run { permit, lease })
+    }
+
+    /// A place among the steps that run.
+    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        // The semaphore is never closed.
+        let permit = self.jobs.acquire().await.map_err(|_| Failure::Cancelled)?;
+        if *self.stop.borrow() {
+            return Err(Failure::Cancelled);
+        }
+        Ok(permit)
+    }
+
+    /// Gives a result that other machines lack to them.
+    pub(super) fn publish(
+        &self,
+        id: NodeId,
+        content: ContentKey,
+        stack: &[LayerId],
+        lease: Option<Box<dyn StepLease>>,
+    ) {
+        if let Some(shared) = &self.surroundings.shared
+            && let Some(result) = self.made_result(id, Some(content), stack)
+        {
+            shared.publish(result, lease);
+        }
+    }
+
+    /// Offers a result that the local store had, if it was never sent anywhere.
+    pub(super) fn offer(&self, id: NodeId, stack: &[LayerId]) -> Result<(), Failure> {
+        let definition = &self.keys[id.index()].definition;
+        if let Some(shared) = self.asked()
+            && !self.is_adopted(definition)
+            && shared.wants(definition)
+            && let Some(result) = self.made_result(id, self.content_key_of(id, stack)?, stack)
+        {
+            shared.offer(result);
+        }
+        Ok(())
+    }
+
+    fn made_result(
+        &self,
+        id: NodeId,
+        content: Option<ContentKey>,
+        stack: &[LayerId],
+    ) -> Option<MadeResult> {
+        let keys = self.keys[id.index()];
+        Some(MadeResult {
+            name: self.graph.node(id).name.to_string(),
+            definition: keys.definition,
+            instruction: keys.instruction?,
+            content,
+            stack: stack.to_vec(),
+            made: self.graph.shape(id).iter().map(Option::is_none).collect(),
+            replaces: self.options.no_cache
+                || locked(&self.survey.wrong).contains(&keys.definition),
+        })
+    }
+
+    /// The content key of a step whose result is known, where records alone tell it: it reads no
+    /// other filesystem, and nothing from elsewhere.
+    fn content_key_of(&self, id: NodeId, stack: &[LayerId]) -> Result<Option<ContentKey>, Failure> {
+        let NodeKind::Step { op, .. } = &self.graph.node(id).kind else {
+            return Ok(None);
+        };
+        let reads_others = match op {
+            PlannedOp::MakeDirectory(_) => false,
+            PlannedOp::Run(run) => run
+                .spec
+                .mounts
+                .iter()
+                .any(|m| MountSpec::source(m).is_some()),
+            PlannedOp::Copy(copy) => copy.sources.iter().any(|source| match source {
+                PlannedSource::Directory { .. } | PlannedSource::Inline { .. } => false,
+                PlannedSource::Node { .. } | PlannedSource::Remote { .. } => true,
+            }),
+        };
+        let (Some(instruction), Some((_, below)), false) = (
+            self.keys[id.index()].instruction,
+            stack.split_last(),
+            reads_others,
+        ) else {
+            return Ok(None);
+        };
+        let contents = contents_of(&self.records(below)?)?;
+        Ok(Some(content_key(&instruction, &contents, &[])))
+    }
+}

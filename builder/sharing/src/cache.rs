@@ -1,0 +1,307 @@
+//! One cache of a build: connected to when it is first asked, and asked through its breaker.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ashlar_store::fault::{Fault, FaultKind};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use crate::address::Mode;
+use crate::breaker::{Breaker, Question, Use, WarningSink};
+use crate::pace::Pace;
+use crate::service::{Connect, Service};
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long reading the index of a portable cache may take.
+const OPEN: Duration = Duration::from_secs(10);
+/// How long a transfer from or to a portable cache may take: whoever does it for the cache has
+/// limits of its own.
+const PORTABLE: Duration = Duration::from_secs(300);
+/// How long the answer to a question may take for which a build waits.
+pub const ANSWER: Duration = Duration::from_secs(3);
+
+/// A cache that a build uses.
+#[derive(Debug)]
+pub struct Cache {
+    name: String,
+    instance: String,
+    mode: Mode,
+    connect: Arc<dyn Connect>,
+    service: OnceCell<Service>,
+    /// When connecting failed last, and why.
+    failed: Mutex<Option<(Instant, FaultKind, String)>>,
+    breaker: Breaker,
+    reading: Pace,
+    writing: Pace,
+    /// Whether the server turned out to keep no leases.
+    leaseless: AtomicBool,
+    portable: bool,
+    mounts: Vec<String>,
+}
+
+impl Cache {
+    /// A cache that is not connected to yet.
+    pub fn new(
+        name: String,
+        instance: String,
+        mode: Mode,
+        connect: Arc<dyn Connect>,
+        warnings: WarningSink,
+    ) -> Self {
+        let breaker = Breaker::new(name.clone(), warnings);
+        Self {
+            name,
+            instance,
+            mode,
+            connect,
+            service: OnceCell::new(),
+            failed: Mutex::default(),
+            breaker,
+            reading: Pace::default(),
+            writing: Pace::default(),
+            leaseless: AtomicBool::new(false),
+            portable: false,
+            mounts: Vec::new(),
+        }
+    }
+
+    /// The same, which also shares what cache mounts of these ids hold.
+    #[must_use]
+    pub fn sharing_mounts(self, mounts: Vec<String>) -> Self {
+        Self { mounts, ..self }
+    }
+
+    /// Whether it shares what a cache mount holds. `id` has the namespace of the build before it.
+    pub fn shares_mount(&self, id: &str) -> bool {
+        self.mounts.iter().any(|named| {
+            let before = id.strip_suffix(named.as_str());
+            before.is_some_and(|namespace| namespace.is_empty() || namespace.ends_with('/'))
+        })
+    }
+
+    /// The same as a cache that is no server: one that others may replace at any time, and that a
+    /// build was told to fill with all its results.
+    #[must_use]
+    pub fn portable(self) -> Self {
+        Self {
+            portable: true,
+            leaseless: AtomicBool::new(true),
+            ..self
+        }
+    }
+
+    /// Whether it is no server.
+    pub const fn is_portable(&self) -> bool {
+        self.portable
+    }
+
+    /// Whether what was written has to be [shown](Self::close) to others.
+    pub fn has_to_be_closed(&self) -> bool {
+        let service = self.service.get();
+        service.is_some_and(|service| service.closing.is_some())
+    }
+
+    /// Shows others what was written, if that is not done already. Whether all went well.
+    pub async fn close(&self) -> bool {
+        let Some(closing) = self
+            .service
+            .get()
+            .and_then(|service| service.closing.clone())
+        else {
+            return true;
+        };
+        let closed = self.ask(
+            Use::Write,
+            PORTABLE,
+            |_| async move { closing.close().await },
+        );
+        closed.await.is_some_and(|closed| closed.is_ok())
+    }
+
+    /// The name under which layers are remembered to be there.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// REAPI's instance name.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// What may be done with it.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Who decides whether it is asked.
+    pub const fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Whether it would be asked now.
+    pub fn is_usable(&self, purpose: Use) -> bool {
+        let allowed = match purpose {
+            Use::Read => self.mode.reads(),
+            Use::Write => self.mode.writes(),
+        };
+        allowed && self.breaker.lets_through(purpose)
+    }
+
+    /// Whether it keeps leases, as far as is known.
+    pub fn keeps_leases(&self) -> bool {
+        !self.leaseless.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it keeps no leases.
+    pub fn note_leaseless(&self) {
+        self.leaseless.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the cache. `None` if it is not to be asked, or did not answer, of which the user is
+    /// told; else its answer, which may be that it has not what was asked for.
+    ///
+    /// The answer must come within `limit`, connecting not counted.
+    pub async fn ask<T, A: Future<Output = Result<T, Fault>> + Send>(
+        &self,
+        purpose: Use,
+        limit: Duration,
+        question: impl FnOnce(Service) -> A + Send,
+    ) -> Option<Result<T, Fault>> {
+        let asked = self.breaker.ask(purpose)?;
+        let outcome = match self.open().await {
+            Err(fault) => Err(fault),
+            Ok(service) => timeout(limit, question(service.clone()))
+                .await
+                .unwrap_or_else(|_| Err(silent(limit))),
+        };
+        self.settle(asked, purpose, outcome)
+    }
+
+    /// Transfers so many bytes from or to the cache, when it is its turn. As [`Self::ask`], but
+    /// the limit is what is due to a cache that is as fast as this one.
+    pub async fn transfer<T, A: Future<Output = Result<T, Fault>> + Send>(
+        &self,
+        purpose: Use,
+        bytes: u64,
+        question: impl FnOnce(Service) -> A + Send,
+    ) -> Option<Result<T, Fault>> {
+        let pace = match purpose {
+            Use::Read => &self.reading,
+            Use::Write => &self.writing,
+        };
+        let transfer = pace.begin(bytes).await;
+        let asked = self.breaker.ask(purpose)?;
+        let limit = if self.portable {
+            PORTABLE
+        } else {
+            transfer.limit()
+        };
+        let outcome = match self.open().await {
+            Err(fault) => Err(fault),
+            Ok(service) => timeout(limit, question(service.clone()))
+                .await
+                .unwrap_or_else(|_| Err(silent(limit))),
+        };
+        if outcome.is_ok() {
+            transfer.done();
+        }
+        self.settle(asked, purpose, outcome)
+    }
+
+    fn settle<T>(
+        &self,
+        asked: Question<'_>,
+        purpose: Use,
+        outcome: Result<T, Fault>,
+    ) -> Option<Result<T, Fault>> {
+        match outcome {
+            Ok(answer) => {
+                asked.answered();
+                Some(Ok(answer))
+            }
+            Err(fault) => {
+                asked.failed(purpose, &fault);
+                Some(Err(fault))
+            }
+        }
+    }
+
+    /// The cache itself, for who asks it for its own sake and bears what comes of it.
+    pub async fn service(&self) -> Result<Service, Fault> {
+        self.open().await.cloned()
+    }
+
+    async fn open(&self) -> Result<&Service, Fault> {
+        let begin = Instant::now();
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let connect = || async {
+            // Those who waited for an attempt that failed do not make one each.
+            if let Some((when, kind, why)) = &*failed()
+                && *when > begin
+            {
+                return Err(Fault::new(*kind, why.clone()));
+            }
+            let limit = if self.portable { OPEN } else { CONNECT };
+            let connected = timeout(limit, self.connect.connect()).await;
+            let connected = connected.unwrap_or_else(|_| Err(silent(limit)));
+            if let Err(fault) = &connected {
+                *failed() = Some((Instant::now(), fault.kind, fault.message.clone()));
+            }
+            connected
+        };
+        self.service.get_or_try_init(connect).await
+    }
+}
+
+/// The fault of a service that is silent.
+pub fn silent(limit: Duration) -> Fault {
+    Fault::new(
+        FaultKind::Unavailable,
+        format!("there was no answer within {} s", limit.as_secs_f32()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use ashlar_model::executor::BoxFuture;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Refusing;
+
+    impl Connect for Refusing {
+        fn connect(&self) -> BoxFuture<'_, Result<Service, Fault>> {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(Fault::invalid("there is no such instance"))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_connection_that_fails_learns_why_it_did() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let warnings: WarningSink =
+            Arc::new(move |text| sink.lock().unwrap().push(text.to_owned()));
+        let connect = Arc::new(Refusing);
+        let cache = Cache::new(
+            "c".into(),
+            String::new(),
+            Mode::ReadWrite,
+            connect,
+            warnings,
+        );
+        let ask = || cache.ask(Use::Read, ANSWER, |_| async { Ok(()) });
+        let (one, other) = futures::join!(ask(), ask());
+        for answer in [one, other] {
+            let fault = answer.unwrap().unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Invalid);
+        }
+        assert_eq!(told.lock().unwrap().len(), 1, "{told:?}");
+    }
+}

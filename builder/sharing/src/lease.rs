@@ -1,0 +1,218 @@
+//! Single flight between machines: of those that come to the same step, one runs it, and the others
+//! wait for its result.
+//!
+//! Whoever runs a step holds a lease, and renews it. When it is given back, the result is there, or
+//! the step has failed: the next one takes over. When its holder dies, the lease runs out within
+//! seconds. A lease is no lock: a step that runs twice costs time, never a wrong result.
+//!
+//! Servers take leases for writing: one that refuses them may still be read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_engine::share::WaitingSink;
+use ashlar_model::digest::DefinitionKey;
+use ashlar_store::fault::FaultKind;
+use ashlar_store::task::{Task, spawn_on};
+use futures::StreamExt as _;
+use tokio::runtime::Handle;
+
+use crate::background::Background;
+use crate::breaker::Use;
+use crate::cache::{ANSWER, Cache};
+use crate::service::{Acquired, Fence, Held, Lease};
+
+/// How long a lease is asked for.
+const TTL: Duration = Duration::from_secs(10);
+/// The longest time between two looks whether the holder is still alive.
+const LOOK: Duration = Duration::from_secs(3);
+/// The longest name of a holder, in bytes.
+const LONGEST_HOLDER: usize = 400;
+
+/// What came of asking for a lease.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is ours. With `maybe_made`, somebody had it before, who may have made the result.
+    Ours {
+        /// The lease.
+        lease: HeldLease,
+        /// Whether the result may be there.
+        maybe_made: bool,
+    },
+    /// Whoever had it does not have it any more: the result may be there.
+    GivenBack,
+    /// Nobody keeps order.
+    Nobody,
+}
+
+/// The key of a step's lease.
+pub fn lease_key(definition: &DefinitionKey) -> String {
+    format!("ashlar.step/1/{definition}")
+}
+
+/// Asks for the lease of a step, and waits while another has it.
+pub async fn turn(
+    cache: &Arc<Cache>,
+    background: &Arc<Background>,
+    definition: &DefinitionKey,
+    holder: &str,
+    waiting: WaitingSink<'_>,
+) -> Turn {
+    let key = lease_key(definition);
+    let mut shown = String::new();
+    loop {
+        let (asked_key, asked_holder) = (&key, cut(holder));
+        // A lease is for those who write: to be refused one is no reason not to read.
+        let asked = cache.ask(Use::Write, ANSWER, |service| async move {
+            match &service.extension {
+                Some(extension) => extension
+                    .acquire(asked_key, asked_holder, TTL)
+                    .await
+                    .map(Some),
+                None => Ok(None),
+            }
+        });
+        let held = match asked.await {
+            Some(Ok(Some(Acquired::Granted(lease)))) => {
+                let maybe_made = lease.fencing_number > 1 || !shown.is_empty();
+                let lease = HeldLease::new(Arc::clone(cache), key, lease, Arc::clone(background));
+                return Turn::Ours { lease, maybe_made };
+            }
+            Some(Ok(Some(Acquired::Held(held)))) => held,
+            Some(Ok(None)) => {
+                cache.note_leaseless();
+                return Turn::Nobody;
+            }
+            Some(Err(fault)) if fault.kind == FaultKind::Unsupported => {
+                cache.note_leaseless();
+                return Turn::Nobody;
+            }
+            Some(Err(_)) | None => return Turn::Nobody,
+        };
+        let name = shown_holder(&held.holder);
+        if shown != name {
+            waiting(&name);
+            shown = name;
+        }
+        if wait(cache, &key, &held).await {
+            return Turn::GivenBack;
+        }
+    }
+}
+
+/// Waits until a lease is given back, which is true, or it is time to ask for it again.
+async fn wait(cache: &Cache, key: &str, held: &Held) -> bool {
+    let asked = cache.ask(Use::Write, ANSWER, |service| async move {
+        match &service.extension {
+            Some(extension) => extension.watch(key).await.map(Some),
+            None => Ok(None),
+        }
+    });
+    let pause = LOOK.min(held.runs_out_in + Duration::from_millis(50));
+    let Some(Ok(Some(mut changes))) = asked.await else {
+        tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+        return false;
+    };
+    let end = tokio::time::sleep(pause);
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(Ok(Some(now))) if now.holder == held.holder => {}
+                Some(Ok(Some(_)) | Err(_)) => return false,
+                Some(Ok(None)) | None => return true,
+            },
+            () = &mut end => return false,
+        }
+    }
+}
+
+/// A holder's name as a terminal may show it.
+fn shown_holder(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST_HOLDER)
+        .collect()
+}
+
+/// A holder's name, not too long.
+fn cut(name: &str) -> &str {
+    let mut end = name.len().min(LONGEST_HOLDER);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+/// A lease, renewed as long as it is held. It is given back when it is dropped.
+#[derive(Debug)]
+pub struct HeldLease {
+    cache: Arc<Cache>,
+    key: String,
+    lease: Lease,
+    runtime: Handle,
+    background: Arc<Background>,
+    _renewal: Task<()>,
+}
+
+impl HeldLease {
+    fn new(cache: Arc<Cache>, key: String, lease: Lease, background: Arc<Background>) -> Self {
+        let runtime = Handle::current();
+        let renewal = renew(Arc::clone(&cache), key.clone(), lease.clone());
+        Self {
+            cache,
+            key,
+            lease,
+            _renewal: spawn_on(&runtime, renewal),
+            runtime,
+            background,
+        }
+    }
+
+    /// What shows that something was made under it.
+    pub fn fence(&self) -> Fence {
+        Fence {
+            key: self.key.clone(),
+            number: self.lease.fencing_number,
+        }
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        let cache = Arc::clone(&self.cache);
+        let (key, token) = (std::mem::take(&mut self.key), self.lease.token.clone());
+        // If the process ends first, the lease runs out.
+        let release = async move {
+            let asked = cache.ask(Use::Write, ANSWER, |service| async move {
+                match &service.extension {
+                    Some(extension) => extension.release(&key, &token).await,
+                    None => Ok(()),
+                }
+            });
+            drop(asked.await);
+        };
+        self.background.start(&self.runtime, release);
+    }
+}
+
+/// Renews a lease until it is lost.
+async fn renew(cache: Arc<Cache>, key: String, lease: Lease) {
+    let mut ttl = lease.ttl;
+    loop {
+        tokio::time::sleep((ttl / 3).max(Duration::from_millis(100))).await;
+        let (key, token) = (&key, &lease.token);
+        let asked = cache.ask(Use::Write, ANSWER, |service| async move {
+            match &service.extension {
+                Some(extension) => extension.renew(key, token).await,
+                None => Ok(TTL),
+            }
+        });
+        match asked.await {
+            Some(Ok(renewed)) => ttl = renewed,
+            Some(Err(fault)) if fault.kind == FaultKind::NotFound => return,
+            // Perhaps the next time.
+            Some(Err(_)) | None => {}
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The user's configuration file: TOML, fields that are not known refused.
+//!
+//! ```toml
+//! cache_wait = 30               # seconds
+//!
+//! [[cache]]
+//! url = "grpcs://cache.example.com:443"
+//! instance = "main"
+//! mode = "read"                 # or write, or readwrite
+//! token_file = "cache-token"    # relative to this file
+//! ca = "/etc/ssl/our-ca.pem"
+//! mounts = ["apt", "cargo"]
+//! ```
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ashlar_sharing::address::{CacheSpec, instance_name};
+use serde::Deserialize;
+
+use crate::diagnostics::CliError;
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Caches, in the order in which they are asked.
+    pub caches: Vec<CacheSpec>,
+    /// How many seconds a build waits at its end until its results are sent.
+    pub cache_wait: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    cache_wait: Option<u64>,
+    #[serde(default)]
+    cache: Vec<Cache>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cache {
+    url: String,
+    #[serde(default)]
+    instance: String,
+    mode: Option<String>,
+    token_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    mounts: Vec<String>,
+}
+
+impl Config {
+    /// Reads a file. One that is not there says nothing.
+    pub fn read(path: &Path) -> Result<Self, CliError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let directory = path.parent().unwrap_or(Path::new("/"));
+                Self::parse(&text, directory)
+                    .map_err(|why| CliError::usage(format!("{} is wrong: {why}", path.display())))
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(Self::default())
+            }
+            Err(error) => Err(
+                CliError::environment(format!("cannot read {}", path.display())).caused_by(error),
+            ),
+        }
+    }
+
+    fn parse(text: &str, directory: &Path) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let caches = file.cache.into_iter().map(|cache| cache.spec(directory));
+        Ok(Self {
+            caches: caches.collect::<Result<_, _>>()?,
+            cache_wait: file.cache_wait,
+        })
+    }
+}
+
+impl Cache {
+    fn spec(self, directory: &Path) -> Result<CacheSpec, String> {
+        let address = self.url.parse().map_err(|error| format!("url: {error}"))?;
+        let mut spec = CacheSpec::new(address);
+        spec.instance = instance_name(&self.instance).map_err(|error| error.to_string())?;
+        if let Some(mode) = self.mode {
+            spec.mode = mode.parse().map_err(|error| format!("mode: {error}"))?;
+        }
+        spec.token_file = self.token_file.map(|path| directory.join(path));
+        spec.ca = self.ca.map(|path| directory.join(path));
+        spec.mounts = self.mounts;
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/ashlar"))
+    }
+
+    #[test]
+    fn caches_are_read_in_order() {
+        let config = parse(
+            r#"
+            cache_wait = 5
+            [[cache]]
+            url = "unix:///run/cache.sock"
+            [[cache]]
+            url = "grpcs://cache.example.com"
+            instance = "main"
+            mode = "read"
+            token_file = "token"
+            ca = "/ca.pem"
+            mounts = ["apt"]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.cache_wait, Some(5));
+        let names: Vec<String> = config.caches.iter().map(CacheSpec::name).collect();
+        assert_eq!(
+            names,
+            [
+                "unix:///run/cache.sock",
+                "grpcs://cache.example.com:8980,instance=main"
+            ]
+        );
+        let second = &config.caches[1];
+        assert!(!second.mode.writes());
+        assert_eq!(second.token_file, Some("/etc/ashlar/token".into()));
+        assert_eq!(second.ca, Some("/ca.pem".into()));
+        assert_eq!(second.mounts, ["apt"]);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (text, message) in [
+            ("caches = []", "caches"),
+            ("[[cache]]\nurl = 'http://x'", "http://x"),
+            ("[[cache]]\nurl = 'grpc://x'\nmode = 'rw'", "rw"),
+            ("[[cache]]\nurl = 'grpc://x'\ntoken = 's'", "token"),
+            ("[[cache]]\ninstance = 'x'", "url"),
+            ("[[cache]]\nurl = 'grpc://x'\ninstance = 'blobs'", "blobs"),
+            ("cache_wait = -1", "line 1"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_says_nothing() {
+        let config = Config::read(Path::new("/nowhere/config.toml")).unwrap();
+        assert_eq!(config, Config::default());
+    }
+}

@@ -1,0 +1,232 @@
+//! `ashlar-cache serve`.
+//!
+//! # How it stops
+//!
+//! The first SIGTERM or SIGINT closes the socket, answers `/readyz` with no, ends those who only
+//! watch, and lets requests go on for the time of grace. After it, or at a second signal, they are
+//! cut off. Then the store is closed: what it accepted is on the disk in either case.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_store::clock;
+use ashlar_store::disk::{DiskSettings, DiskStore};
+use ashlar_store::task::{Task, spawn};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tonic::transport::{Server, ServerTlsConfig};
+
+use super::{access, identity, runtime};
+use crate::auth::Access;
+use crate::failure::Failure;
+use crate::lease::first_number;
+use crate::listen::{Listener, is_local, resolve};
+use crate::metrics::CountLayer;
+use crate::routes::{Assembled, Parts, assemble};
+use crate::settings::Settings;
+use crate::settings::env::Environment;
+use crate::stores::Stores;
+use crate::{limits, log, notify};
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All requests were answered.
+    Drained,
+    /// Some were cut off.
+    CutOff,
+}
+
+/// Runs the server until it is told to stop.
+pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure> {
+    let filter = log::filter(&settings.log).map_err(Failure::usage)?;
+    log::start(filter, settings.log_format, environment.no_color());
+    let runtime = runtime()?;
+    let addresses = runtime
+        .block_on(resolve(&settings.listen))
+        .map_err(Failure::usage)?;
+    let access = access(settings, is_local(&addresses))?;
+    let identity = identity(settings)?;
+    if identity.is_none() && settings.write_token_file.is_some() && !is_local(&addresses) {
+        tracing::warn!("tokens travel readable for all, for there is no TLS");
+    }
+    let store = open(settings)?;
+    let serving = async {
+        let listener = Listener::bind(&settings.listen, &addresses, settings.socket_mode)
+            .await
+            .map_err(|error| Failure::new("cannot serve").caused_by(error))?;
+        serve(settings, environment, &store, access, identity, listener).await
+    };
+    let end = runtime.block_on(serving);
+    // Requests that were cut off have no say in when the store is closed.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(store);
+    match end? {
+        End::Drained => tracing::info!("stopped"),
+        End::CutOff => tracing::warn!("stopped; requests that took too long were cut off"),
+    }
+    Ok(0)
+}
+
+fn open(settings: &Settings) -> Result<Arc<DiskStore>, Failure> {
+    let base = match settings.limit.given() {
+        Some(limit) => DiskSettings::with_limit(limit),
+        None => DiskSettings::default(),
+    };
+    let disk = DiskSettings {
+        high_watermark: settings.high_watermark.0,
+        low_watermark: settings.low_watermark.0,
+        unused_for: settings.unused_for.given(),
+        scrub: settings.scrub.given(),
+        ..base
+    };
+    let store = DiskStore::open(&settings.root, disk, clock::system());
+    store.map(Arc::new).map_err(|fault| {
+        Failure::new(format!(
+            "cannot open the store in {}",
+            settings.root.display()
+        ))
+        .caused_by(fault)
+    })
+}
+
+async fn serve(
+    settings: &Settings,
+    environment: &Environment,
+    store: &Arc<DiskStore>,
+    access: Access,
+    identity: Option<tonic::transport::Identity>,
+    listener: Listener,
+) -> Result<End, Failure> {
+    let assembled = assemble(Parts {
+        stores: Stores::on_disk(store),
+        access,
+        fencing_number: first_number(store.epoch()),
+        max_blob: settings.max_blob.given().unwrap_or(0),
+        upload_memory: settings.upload_memory.given().unwrap_or(u64::MAX),
+        clock: clock::system(),
+    })
+    .await
+    .map_err(|error| Failure::new("cannot set the services up").caused_by(error))?;
+    let mut signals = Signals::new()?;
+    let _upkeep = spawn(assembled.upkeep());
+    let _pages = serve_pages(settings, &assembled).await?;
+
+    let mut server = server();
+    if let Some(identity) = identity {
+        server = server
+            .tls_config(
+                ServerTlsConfig::new()
+                    .identity(identity)
+                    .timeout(limits::HANDSHAKE),
+            )
+            .map_err(|error| Failure::new("cannot use TLS").caused_by(error))?;
+    }
+    tracing::info!(
+        address = listener.address(),
+        root = %settings.root.display(),
+        limit = %settings.limit,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    notify::tell(environment.notify_socket(), "READY=1");
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = server
+        .layer(CountLayer(assembled.metrics.clone()))
+        .serve_with_incoming_shutdown(
+            assembled.routes.clone(),
+            listener.connections(settings.max_connections),
+            async {
+                // The sender gone is as good a reason to stop.
+                let _told = stopped.await;
+            },
+        );
+    let mut serving = std::pin::pin!(serving);
+    let failed = |error| Failure::new("the server failed").caused_by(error);
+    tokio::select! {
+        ended = &mut serving => {
+            ended.map_err(failed)?;
+            return Ok(End::Drained);
+        }
+        () = signals.next() => {}
+    }
+    tracing::info!("stopping: requests may end");
+    notify::tell(environment.notify_socket(), "STOPPING=1");
+    assembled.begin_stop().await;
+    drop(stop);
+    let grace = async {
+        match settings.grace.given() {
+            Some(grace) => tokio::time::sleep(grace).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = &mut serving => ended.map(|()| End::Drained).map_err(failed),
+        () = grace => Ok(End::CutOff),
+        () = signals.next() => Ok(End::CutOff),
+    }
+}
+
+/// A server with all limits set.
+fn server() -> Server {
+    Server::builder()
+        .accept_http1(true)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_concurrent_streams(limits::STREAMS)
+        .http2_max_header_list_size(limits::HEADERS)
+        .http2_keepalive_interval(Some(limits::KEEPALIVE))
+        .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+}
+
+/// Serves the pages on an address of their own, for as long as the task is held.
+async fn serve_pages(
+    settings: &Settings,
+    assembled: &Assembled,
+) -> Result<Option<Task<()>>, Failure> {
+    let Some(listen) = &settings.http else {
+        return Ok(None);
+    };
+    let bound = async {
+        let addresses = resolve(listen).await?;
+        Listener::bind(listen, &addresses, settings.socket_mode).await
+    };
+    let listener = bound
+        .await
+        .map_err(|error| Failure::new("cannot serve /metrics").caused_by(error))?;
+    tracing::info!(address = listener.address(), "listening for /metrics");
+    let pages = assembled.pages.clone();
+    let connections = listener.connections(settings.max_connections);
+    Ok(Some(spawn(async move {
+        let served = Server::builder()
+            .accept_http1(true)
+            .serve_with_incoming(tonic::service::Routes::from(pages), connections)
+            .await;
+        if let Err(error) = served {
+            tracing::error!("the pages are not served any more: {error}");
+        }
+    })))
+}
+
+/// The signals that stop a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let failed = |error| Failure::new("cannot listen for signals").caused_by(error);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The cache service: shares step results and layers between machines.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`service`] | the gRPC services, one file each |
+//! | [`lease`] | who may make what alone: a state machine without clock and connection |
+//! | [`routes`] | all services put together |
+//! | [`stores`] | what they serve from |
+//! | [`auth`] | who may read and who may write |
+//! | [`limits`] | what a client can ask for |
+//! | [`status`] | what clients are told when something fails |
+//! | [`http`], [`metrics`] | pages for those who look after the server |
+//! | [`cli`], [`settings`], [`commands`] | the command `ashlar-cache` |
+//! | [`listen`], [`log`], [`notify`], [`failure`] | the server and the system around it |
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod cli;
+pub mod commands;
+pub mod failure;
+pub mod http;
+pub mod lease;
+pub mod limits;
+pub mod listen;
+pub mod log;
+pub mod metrics;
+pub mod notify;
+pub mod routes;
+pub mod service;
+pub mod settings;
+pub mod status;
+pub mod stores;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use settings::env::Environment;
+
+/// Runs a command line, program name included. Errors are shown before this returns.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output; a reader that has left is no error.
+            let _ignored = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match commands::dispatch(cli.command, &Environment::of_process()) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // There is nobody else to tell.
+            let _ignored = std::io::stderr().write_all(failure.render().as_bytes());
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! All services of a server, put together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ashlar_proto::wire::FILE_DESCRIPTOR_SET;
+use ashlar_proto::wire::bytestream::byte_stream_server::ByteStreamServer;
+use ashlar_proto::wire::ext::cache_mounts_server::CacheMountsServer;
+use ashlar_proto::wire::ext::leases_server::LeasesServer;
+use ashlar_proto::wire::ext::pins_server::PinsServer;
+use ashlar_proto::wire::ext::results_server::ResultsServer;
+use ashlar_proto::wire::reapi::action_cache_server::ActionCacheServer;
+use ashlar_proto::wire::reapi::capabilities_server::CapabilitiesServer;
+use ashlar_proto::wire::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
+use ashlar_store::clock::Clock;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tonic_reflection::server::Error as ReflectionError;
+
+use crate::auth::{Access, Gate};
+use crate::http::{Watched, pages};
+use crate::limits::MESSAGE;
+use crate::metrics::Metrics;
+use crate::service::action_cache::ActionCacheService;
+use crate::service::byte_stream::ByteStreamService;
+use crate::service::byte_stream::upload::Uploads;
+use crate::service::cache_mounts::CacheMountsService;
+use crate::service::capabilities::CapabilitiesService;
+use crate::service::content_addressable_storage::CasService;
+use crate::service::leases::{LeaseTable, LeasesService};
+use crate::service::pins::PinsService;
+use crate::service::results::ResultsService;
+use crate::stores::Stores;
+
+/// What a server is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// What it serves from.
+    pub stores: Stores,
+    /// Who may do what.
+    pub access: Access,
+    /// All fencing numbers of leases will be larger: see [`crate::lease::first_number`].
+    pub fencing_number: u64,
+    /// The largest blob that is taken; 0 for any.
+    pub max_blob: u64,
+    /// What uploads may hold in memory on their way to the store.
+    pub upload_memory: u64,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("stores", &self.stores)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server that only wants to be connected.
+#[derive(Debug)]
+pub struct Assembled {
+    /// Its services and pages.
+    pub routes: Routes,
+    /// Its pages alone, for an address of their own: `/metrics` is open there.
+    pub pages: axum::Router,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// What it is doing.
+    pub watched: Watched,
+    health: HealthReporter,
+    stopping: CancellationToken,
+}
+
+/// Puts a server together. Has to be called within a runtime.
+pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
+    let Parts {
+        stores,
+        access,
+        fencing_number,
+        max_blob,
+        upload_memory,
+        clock,
+    } = parts;
+    let access = Arc::new(access);
+    let gate = Gate(access.clone());
+    let metrics = Metrics::default();
+    let leases = Arc::new(LeaseTable::new(fencing_number));
+    let uploads = Uploads::new(stores.blobs.clone(), upload_memory);
+    let stopping = CancellationToken::new();
+    let watched = Watched {
+        stores: stores.clone(),
+        metrics: metrics.clone(),
+        leases: leases.clone(),
+        uploads: uploads.clone(),
+        stopping: Arc::new(AtomicBool::new(false)),
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+
+    macro_rules! gated {
+        ($server:ident, $service:expr) => {
+            InterceptedService::new(
+                $server::new($service)
+                    .max_decoding_message_size(MESSAGE)
+                    .max_encoding_message_size(MESSAGE),
+                gate.clone(),
+            )
+        };
+    }
+    let mut builder = Routes::builder();
+    builder
+        .add_service(gated!(CapabilitiesServer, CapabilitiesService { max_blob }))
+        .add_service(gated!(
+            ContentAddressableStorageServer,
+            CasService {
+                stores: stores.clone(),
+                uploads: uploads.clone(),
+                max_blob,
+            }
+        ))
+        .add_service(gated!(
+            ActionCacheServer,
+            ActionCacheService {
+                stores: stores.clone(),
+                metrics: metrics.clone(),
+            }
+        ))
+        .add_service(gated!(
+            ByteStreamServer,
+            ByteStreamService {
+                stores: stores.clone(),
+                uploads,
+                max_blob,
+            }
+        ))
+        .add_service(gated!(
+            ResultsServer,
+            ResultsService {
+                stores: stores.clone(),
+                leases: leases.clone(),
+                metrics: metrics.clone(),
+            }
+        ))
+        .add_service(gated!(
+            LeasesServer,
+            LeasesService {
+                table: leases,
+                stopping: stopping.clone(),
+            }
+        ))
+        .add_service(gated!(
+            PinsServer,
+            PinsService {
+                stores: stores.clone(),
+                clock: clock.clone(),
+            }
+        ))
+        .add_service(gated!(
+            CacheMountsServer,
+            CacheMountsService::new(stores, clock)
+        ))
+        .add_service(health_service)
+        .add_service(InterceptedService::new(
+            reflection().build_v1()?,
+            gate.clone(),
+        ))
+        .add_service(InterceptedService::new(reflection().build_v1alpha()?, gate));
+    let router = builder.routes().into_axum_router();
+    let router = router.merge(pages(watched.clone(), Some(access)));
+    let assembled = Assembled {
+        routes: Routes::from(router).prepare(),
+        pages: pages(watched.clone(), None),
+        metrics,
+        watched,
+        health,
+        stopping,
+    };
+    assembled.set_health(true).await;
+    Ok(assembled)
+}
+
+impl Assembled {
+    /// Tells gRPC's health service whether the server serves.
+    pub async fn set_health(&self, serving: bool) {
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        let names = [
+            "",
+            "build.bazel.remote.execution.v2.ActionCache",
+            "build.bazel.remote.execution.v2.Capabilities",
+            "build.bazel.remote.execution.v2.ContentAddressableStorage",
+            "google.bytestream.ByteStream",
+            "ashlar.cache.v1.Results",
+        ];
+        for name in names {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+
+    /// What has to be done now and then, for as long as it runs.
+    pub fn upkeep(&self) -> impl Future<Output = ()> + Send + 'static {
+        const EVERY: Duration = Duration::from_secs(30);
+        let (leases, uploads) = (self.watched.leases.clone(), self.watched.uploads.clone());
+        async move {
+            loop {
+                tokio::time::sleep(EVERY).await;
+                leases.tidy();
+                uploads.tidy();
+            }
+        }
+    }
+
+    /// From now on the server says that it is being stopped, and those who only wait are sent away.
+    pub async fn begin_stop(&self) {
+        self.watched.stopping.store(true, Ordering::Release);
+        self.set_health(false).await;
+        self.stopping.cancel();
+    }
+}

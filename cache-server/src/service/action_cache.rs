@@ -1,0 +1,182 @@
+//! `ActionCache`: results, one at a time.
+
+use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
+use ashlar_proto::convert;
+use ashlar_proto::wire::reapi;
+use ashlar_proto::wire::reapi::action_cache_server::ActionCache;
+use ashlar_store::action_cache::{ActionCache as _, PutMode};
+use ashlar_store::{Fault, FaultKind};
+use bytes::Bytes;
+use prost::Message as _;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::request::action_key;
+use crate::metrics::Metrics;
+use crate::stores::Stores;
+use crate::{auth, limits, status};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct ActionCacheService {
+    /// What it serves from.
+    pub stores: Stores,
+    /// Counts hits and misses.
+    pub metrics: Metrics,
+}
+
+#[async_trait]
+impl ActionCache for ActionCacheService {
+    async fn get_action_result(
+        &self,
+        request: Request<reapi::GetActionResultRequest>,
+    ) -> Result<Response<reapi::ActionResult>, Status> {
+        let request = request.into_inner();
+        let key = action_key(
+            &request.instance_name,
+            request.digest_function,
+            request.action_digest.as_ref(),
+        )?;
+        let keys = [key];
+        let found = self.stores.results.get(&keys).await;
+        let found = found.map_err(|fault| status::of_fault(&fault))?;
+        let Some(encoded) = found.into_iter().next().flatten() else {
+            self.metrics.misses.inc();
+            return Err(Status::not_found("the action has no result here"));
+        };
+        self.metrics.hits.inc();
+        let mut result = decode(&encoded)?;
+        let wanted = Inline {
+            stdout: request.inline_stdout,
+            stderr: request.inline_stderr,
+            files: &request.inline_output_files,
+        };
+        let mut room = limits::BATCH.saturating_sub(encoded.len() as u64);
+        let gaps = gaps(&result, &wanted, keys[0].action.function, &mut room);
+        let blobs: Vec<_> = gaps.iter().map(|gap| gap.blob).collect();
+        let read = self.stores.blobs.read_many(&blobs).await;
+        for (gap, read) in gaps.iter().zip(read) {
+            fill(&mut result, gap, read);
+        }
+        Ok(Response::new(result))
+    }
+
+    async fn update_action_result(
+        &self,
+        request: Request<reapi::UpdateActionResultRequest>,
+    ) -> Result<Response<reapi::ActionResult>, Status> {
+        auth::require_write(&request)?;
+        let request = request.into_inner();
+        let key = action_key(
+            &request.instance_name,
+            request.digest_function,
+            request.action_digest.as_ref(),
+        )?;
+        let result = request
+            .action_result
+            .ok_or_else(|| Status::invalid_argument("action_result is not set"))?;
+        let encoded = Bytes::from(result.encode_to_vec());
+        store(&self.stores, &key, encoded, PutMode::Replace).await?;
+        Ok(Response::new(result))
+    }
+}
+
+/// A stored result, decoded.
+pub fn decode(encoded: &[u8]) -> Result<reapi::ActionResult, Status> {
+    reapi::ActionResult::decode(encoded).map_err(|error| {
+        status::of_fault(
+            &Fault::new(FaultKind::Internal, "a stored result cannot be decoded").caused_by(error),
+        )
+    })
+}
+
+/// Stores a result if all that it names is there: blobs first, key second. Gives the result that is
+/// there afterwards.
+pub async fn store(
+    stores: &Stores,
+    key: &ActionKey,
+    encoded: Bytes,
+    mode: PutMode,
+) -> Result<Bytes, Status> {
+    let missing = stores
+        .results
+        .missing_of(&encoded, key.action.function)
+        .await;
+    let missing = missing.map_err(|fault| status::of_fault(&fault))?;
+    if !missing.is_empty() {
+        return Err(status::of_missing(&missing));
+    }
+    let stored = stores.results.put(key, encoded, mode).await;
+    stored.map_err(|fault| status::of_fault(&fault))
+}
+
+/// What a client wants inside the answer.
+#[derive(Debug, Default)]
+pub struct Inline<'a> {
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+    /// Paths of output files.
+    pub files: &'a [String],
+}
+
+/// A place in a result and the blob that is wanted there.
+#[derive(Debug)]
+pub struct Gap {
+    place: Place,
+    /// The blob.
+    pub blob: CasDigest,
+}
+
+/// Where contents are wanted in a result, as far as there is room, which becomes less.
+pub fn gaps(
+    result: &reapi::ActionResult,
+    wanted: &Inline<'_>,
+    function: DigestFunction,
+    room: &mut u64,
+) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    let mut take = |place: Place, digest: Option<&reapi::Digest>| {
+        let digest = digest.and_then(|digest| convert::digest_from_wire(digest, function).ok());
+        if let Some(blob) = digest
+            && blob.size <= *room
+        {
+            *room -= blob.size;
+            gaps.push(Gap { place, blob });
+        }
+    };
+    if wanted.stdout && result.stdout_raw.is_empty() {
+        take(Place::Stdout, result.stdout_digest.as_ref());
+    }
+    if wanted.stderr && result.stderr_raw.is_empty() {
+        take(Place::Stderr, result.stderr_digest.as_ref());
+    }
+    for (index, file) in result.output_files.iter().enumerate() {
+        if file.contents.is_empty() && wanted.files.contains(&file.path) {
+            take(Place::File(index), file.digest.as_ref());
+        }
+    }
+    gaps
+}
+
+/// Puts what was read into its place. What could not be read is left out: the client can still ask
+/// for it, and then learns why.
+pub fn fill(result: &mut reapi::ActionResult, gap: &Gap, read: Result<Bytes, Fault>) {
+    let Ok(bytes) = read else { return };
+    match gap.place {
+        Place::Stdout => result.stdout_raw = bytes,
+        Place::Stderr => result.stderr_raw = bytes,
+        Place::File(index) => {
+            if let Some(file) = result.output_files.get_mut(index) {
+                file.contents = bytes;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Stdout,
+    Stderr,
+    File(usize),
+}

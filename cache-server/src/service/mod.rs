@@ -1,0 +1,26 @@
+//! The services, one file each.
+//!
+//! | module | service |
+//! |---|---|
+//! | [`capabilities`] | what the server can do |
+//! | [`content_addressable_storage`] | blobs in batches, trees, chunks |
+//! | [`byte_stream`] | blobs in streams |
+//! | [`action_cache`] | results |
+//! | [`results`] | results in batches, and lists of them |
+//! | [`leases`] | leave to make something alone |
+//! | [`pins`] | results that are not evicted |
+//! | [`cache_mounts`] | contents of cache mounts |
+//!
+//! They share [`request`] (what all requests have) and [`compression`].
+
+pub mod action_cache;
+pub mod byte_stream;
+pub mod cache_mounts;
+pub mod capabilities;
+pub mod chunks;
+pub mod compression;
+pub mod content_addressable_storage;
+pub mod leases;
+pub mod pins;
+pub mod request;
+pub mod results;

@@ -1,0 +1,194 @@
+//! `ashlar.cache.v1.Results`: results in batches, and lists of them.
+
+use std::sync::Arc;
+
+use ashlar_proto::convert::{digest_to_wire, function_to_wire, time_to_wire};
+use ashlar_proto::wire::ext;
+use ashlar_proto::wire::ext::probe_response::Hit;
+use ashlar_proto::wire::ext::results_server::Results;
+use ashlar_store::action_cache::{ActionCache as _, PutMode};
+use bytes::Bytes;
+use prost::Message as _;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::action_cache::{Gap, Inline, decode, fill, gaps, store};
+use super::leases::LeaseTable;
+use super::request::{action_key, check_instance};
+use crate::lease::Fence;
+use crate::metrics::Metrics;
+use crate::stores::Stores;
+use crate::{auth, limits, status};
+
+/// Keys that are looked up at once.
+const GROUP: usize = 256;
+
+/// Results of a page, if the client has no wish, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct ResultsService {
+    /// What it serves from.
+    pub stores: Stores,
+    /// Says whose results come late.
+    pub leases: Arc<LeaseTable>,
+    /// Counts hits and misses.
+    pub metrics: Metrics,
+}
+
+#[async_trait]
+impl Results for ResultsService {
+    async fn probe(
+        &self,
+        request: Request<ext::ProbeRequest>,
+    ) -> Result<Response<ext::ProbeResponse>, Status> {
+        let request = request.into_inner();
+        if request.actions.len() > limits::PROBE {
+            return Err(Status::invalid_argument(format!(
+                "{} actions are asked for; a probe may have {}",
+                request.actions.len(),
+                limits::PROBE
+            )));
+        }
+        let name = &request.instance_name;
+        let keys = request.actions.iter();
+        let keys = keys.map(|action| action_key(name, request.digest_function, Some(action)));
+        let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
+        let wanted = Inline {
+            files: &request.inline_output_files,
+            ..Default::default()
+        };
+        let mut response = ext::ProbeResponse::default();
+        let mut room = limits::BATCH;
+        for group in keys.chunks(GROUP) {
+            let found = self.stores.results.get(group).await;
+            let found = found.map_err(|fault| status::of_fault(&fault))?;
+            // All that is wanted from this group is read in one go.
+            let mut wants: Vec<(usize, Gap)> = Vec::new();
+            let mut is_full = false;
+            for (key, encoded) in group.iter().zip(found) {
+                if let Some(encoded) = encoded {
+                    let size = encoded.len() as u64;
+                    if size > room && !response.hits.is_empty() {
+                        is_full = true;
+                        break;
+                    }
+                    room = room.saturating_sub(size);
+                    let result = decode(&encoded)?;
+                    let gaps = gaps(&result, &wanted, key.action.function, &mut room);
+                    let place = response.hits.len();
+                    wants.extend(gaps.into_iter().map(|gap| (place, gap)));
+                    response.hits.push(Hit {
+                        index: response.looked_at,
+                        result: Some(result),
+                    });
+                    self.metrics.hits.inc();
+                } else {
+                    self.metrics.misses.inc();
+                }
+                response.looked_at += 1;
+            }
+            let blobs: Vec<_> = wants.iter().map(|(_, gap)| gap.blob).collect();
+            let read = self.stores.blobs.read_many(&blobs).await;
+            for ((place, gap), read) in wants.iter().zip(read) {
+                let hit = response.hits.get_mut(*place);
+                if let Some(result) = hit.and_then(|hit| hit.result.as_mut()) {
+                    fill(result, gap, read);
+                }
+            }
+            if is_full {
+                break;
+            }
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<ext::CommitRequest>,
+    ) -> Result<Response<ext::CommitResponse>, Status> {
+        auth::require_write(&request)?;
+        let request = request.into_inner();
+        let key = action_key(
+            &request.instance_name,
+            request.digest_function,
+            request.action.as_ref(),
+        )?;
+        let result = request
+            .result
+            .ok_or_else(|| Status::invalid_argument("result is not set"))?;
+        if !request.lease_key.is_empty() {
+            let fence = self.leases.fence(
+                &request.instance_name,
+                &request.lease_key,
+                request.fencing_number,
+            );
+            if fence == Fence::Superseded {
+                return Err(Status::aborted(
+                    "the lease was lost, and another holder has been granted it since",
+                ));
+            }
+        }
+        let encoded = Bytes::from(result.encode_to_vec());
+        let mode = PutMode::IfAbsent;
+        let now = store(&self.stores, &key, encoded.clone(), mode).await?;
+        let already_there = now != encoded;
+        let result = if already_there { decode(&now)? } else { result };
+        Ok(Response::new(ext::CommitResponse {
+            result: Some(result),
+            already_there,
+        }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<ext::ListRequest>,
+    ) -> Result<Response<ext::ListResponse>, Status> {
+        let request = request.into_inner();
+        check_instance(&request.instance_name)?;
+        let limit = match usize::try_from(request.page_size).unwrap_or(usize::MAX) {
+            0 => PAGE,
+            size => size.min(LARGEST_PAGE),
+        };
+        let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
+        let page = self
+            .stores
+            .upkeep
+            .list(&request.instance_name, after, limit)
+            .await;
+        let page = page.map_err(|fault| status::of_fault(&fault))?;
+        let items = page.items.iter().map(|item| {
+            Ok(ext::list_response::Item {
+                digest_function: function_to_wire(item.key.action.function).into(),
+                action: Some(digest_to_wire(&item.key.action)),
+                last_used: Some(time_to_wire(item.last_used)),
+                result: Some(decode(&item.result)?),
+            })
+        });
+        Ok(Response::new(ext::ListResponse {
+            items: items.collect::<Result<_, Status>>()?,
+            next_page_token: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn usage(
+        &self,
+        request: Request<ext::UsageRequest>,
+    ) -> Result<Response<ext::UsageResponse>, Status> {
+        check_instance(&request.get_ref().instance_name)?;
+        let usage = self.stores.upkeep.usage().await;
+        let usage = usage.map_err(|fault| status::of_fault(&fault))?;
+        Ok(Response::new(ext::UsageResponse {
+            blobs: usage.blobs,
+            blob_bytes: usage.blob_bytes,
+            results: usage.results,
+            limit_bytes: usage.limit_bytes,
+            // Pins are looked up when something has to go; nobody adds them up.
+            pinned_bytes: 0,
+            evicted_blobs: usage.evicted_blobs,
+            hits: self.metrics.hits.get(),
+            misses: self.metrics.misses.get(),
+        }))
+    }
+}

@@ -1,0 +1,93 @@
+//! What every store must do, as tests: one template for all of them.
+//!
+//! `blob_store_tests!(name, make)` makes a module of tests; `make` is evaluated in each of them
+//! and is a future of a pair: what must live as long as the store (a directory, a server), and the
+//! store as an `Arc`. [`action_cache_tests`] does the same for results, and
+//! [`exact_action_cache_tests`] adds what a cache that can be asked over plain REAPI alone cannot
+//! promise: removal, and only one winner among many.
+//!
+//! Each case is a function of its own, so that a failure names what is wrong.
+
+pub mod actions;
+pub mod blobs;
+
+pub use crate::{action_cache_tests, blob_store_tests, exact_action_cache_tests};
+
+/// Makes one test of each named case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_cases {
+    ($name:ident, $make:expr, $cases:ident, [$($case:ident),* $(,)?]) => {
+        mod $name {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let (_guard, store) = $make.await;
+                    $crate::conformance::$cases::$case(store).await;
+                }
+            )*
+        }
+    };
+}
+
+/// A module of tests of a [`BlobStore`](crate::BlobStore).
+#[macro_export]
+macro_rules! blob_store_tests {
+    ($name:ident, $make:expr) => {
+        $crate::conformance_cases!(
+            $name,
+            $make,
+            blobs,
+            [
+                nothing_is_there_at_first,
+                what_is_written_is_read,
+                parts_are_what_was_asked_for,
+                the_empty_blob_is_always_there,
+                wrong_bytes_are_refused_and_not_kept,
+                a_broken_stream_leaves_nothing,
+                dropped_writes_leave_nothing,
+                dropped_reads_do_no_harm,
+                writing_again_is_no_error,
+                a_blob_is_named_by_hash_size_and_function,
+                many_write_the_same_at_once,
+                many_write_different_ones_at_once,
+                a_large_blob_streams,
+                many_small_ones_keep_their_order,
+            ]
+        );
+    };
+}
+
+/// A module of tests of an [`ActionCache`](crate::ActionCache).
+#[macro_export]
+macro_rules! action_cache_tests {
+    ($name:ident, $make:expr) => {
+        $crate::conformance_cases!(
+            $name,
+            $make,
+            actions,
+            [
+                there_is_no_result_at_first,
+                what_is_put_is_given,
+                answers_are_in_the_order_of_the_questions,
+                a_result_is_replaced_or_stays,
+                instances_and_functions_are_separate,
+                a_large_result_is_kept,
+            ]
+        );
+    };
+}
+
+/// A module of tests of what plain REAPI cannot promise.
+#[macro_export]
+macro_rules! exact_action_cache_tests {
+    ($name:ident, $make:expr) => {
+        $crate::conformance_cases!(
+            $name,
+            $make,
+            actions,
+            [a_removed_result_is_gone, only_one_of_many_is_first,]
+        );
+    };
+}

@@ -1,0 +1,235 @@
+//! Remembers for a short time which blobs are there.
+//!
+//! In front of a store that is far away: blobs that were found, or written, are not asked for again
+//! for some seconds. Only presence is remembered; what is missing is asked for each time, for
+//! somebody may be writing it. A read that does not find a blob, or finds it wrong, ends that at
+//! once.
+//!
+//! What is remembered may be out of date: a store that evicts must keep what it said was there for
+//! longer than the lifetime. One that tells of removals needs none of this.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ashlar_model::cas::CasDigest;
+use ashlar_model::executor::BoxFuture;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::time::Instant;
+
+use crate::blob_store::{BlobStore, ByteRange, ByteStream};
+use crate::fault::{Fault, FaultKind};
+
+/// So many blobs are remembered.
+const MOST: usize = 500_000;
+
+/// A store whose presence is remembered.
+#[derive(Debug)]
+pub struct Existence {
+    inner: Arc<dyn BlobStore>,
+    known: Arc<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    lifetime: Duration,
+    blobs: Mutex<HashMap<CasDigest, Instant>>,
+}
+
+impl Known {
+    fn with<T>(&self, body: impl FnOnce(&mut HashMap<CasDigest, Instant>) -> T) -> T {
+        body(&mut self.blobs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, blobs: impl Iterator<Item = CasDigest>) {
+        let now = Instant::now();
+        self.with(|known| {
+            for blob in blobs {
+                if known.len() >= MOST {
+                    known.retain(|_, found| found.elapsed() < self.lifetime);
+                    if known.len() >= MOST {
+                        return;
+                    }
+                }
+                known.insert(blob, now);
+            }
+        });
+    }
+
+    fn unknown(&self, blobs: &[CasDigest]) -> Vec<CasDigest> {
+        self.with(|known| {
+            let is_known = |blob: &CasDigest| {
+                known
+                    .get(blob)
+                    .is_some_and(|found| found.elapsed() < self.lifetime)
+            };
+            blobs
+                .iter()
+                .filter(|blob| !is_known(blob))
+                .copied()
+                .collect()
+        })
+    }
+
+    /// Forgets a blob if a fault says that it is not there.
+    fn hear(&self, blob: &CasDigest, fault: &Fault) {
+        if matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid) {
+            self.with(|known| known.remove(blob));
+        }
+    }
+}
+
+impl Existence {
+    /// Remembers for `lifetime` what `inner` has.
+    pub fn new(inner: Arc<dyn BlobStore>, lifetime: Duration) -> Self {
+        let known = Known {
+            lifetime,
+            blobs: Mutex::default(),
+        };
+        Self {
+            inner,
+            known: Arc::new(known),
+        }
+    }
+}
+
+impl BlobStore for Existence {
+    fn missing<'a>(
+        &'a self,
+        blobs: &'a [CasDigest],
+    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        Box::pin(async move {
+            let unknown = self.known.unknown(blobs);
+            if unknown.is_empty() {
+                return Ok(Vec::new());
+            }
+            let missing: HashSet<_> = self.inner.missing(&unknown).await?.into_iter().collect();
+            let found = unknown.iter().filter(|blob| !missing.contains(blob));
+            self.known.add(found.copied());
+            Ok(blobs
+                .iter()
+                .filter(|blob| missing.contains(blob))
+                .copied()
+                .collect())
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        blob: &'a CasDigest,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<ByteStream, Fault>> {
+        Box::pin(async move {
+            let bytes = match self.inner.read(blob, range).await {
+                Ok(bytes) => bytes,
+                Err(fault) => {
+                    self.known.hear(blob, &fault);
+                    return Err(fault);
+                }
+            };
+            let (known, blob) = (Arc::clone(&self.known), *blob);
+            let heard: ByteStream = Box::pin(bytes.inspect(move |piece| {
+                if let Err(fault) = piece {
+                    known.hear(&blob, fault);
+                }
+            }));
+            Ok(heard)
+        })
+    }
+
+    fn write<'a>(
+        &'a self,
+        blob: &'a CasDigest,
+        bytes: ByteStream,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            self.inner.write(blob, bytes).await?;
+            self.known.add(std::iter::once(*blob));
+            Ok(())
+        })
+    }
+
+    fn read_many<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Vec<Result<Bytes, Fault>>> {
+        Box::pin(async move {
+            let read = self.inner.read_many(blobs).await;
+            for (blob, bytes) in blobs.iter().zip(&read) {
+                if let Err(fault) = bytes {
+                    self.known.hear(blob, fault);
+                }
+            }
+            read
+        })
+    }
+
+    fn write_many<'a>(
+        &'a self,
+        blobs: Vec<(CasDigest, Bytes)>,
+    ) -> BoxFuture<'a, Vec<Result<(), Fault>>> {
+        Box::pin(async move {
+            let digests: Vec<_> = blobs.iter().map(|(blob, _)| *blob).collect();
+            let written = self.inner.write_many(blobs).await;
+            let stored = digests.iter().zip(&written);
+            let stored = stored.filter(|(_, written)| written.is_ok());
+            self.known.add(stored.map(|(blob, _)| *blob));
+            written
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ashlar_model::cas::DigestFunction;
+
+    use super::*;
+    use crate::blob_store::once;
+    use crate::conformance;
+    use crate::memory::MemoryStore;
+
+    const LIFETIME: Duration = Duration::from_secs(600);
+
+    fn fresh() -> ((), Arc<Existence>) {
+        let memory = Arc::new(MemoryStore::new(1 << 30));
+        ((), Arc::new(Existence::new(memory, LIFETIME)))
+    }
+
+    conformance::blob_store_tests!(blobs, std::future::ready(fresh()));
+
+    fn blob(text: &'static str) -> (CasDigest, Bytes) {
+        let bytes = Bytes::from_static(text.as_bytes());
+        (CasDigest::of(DigestFunction::Blake3, &bytes), bytes)
+    }
+
+    /// A store that has forgotten the first of two blobs, which it had when it was asked.
+    async fn forgetful(lifetime: Duration) -> (Existence, CasDigest) {
+        // Room for one entry.
+        let memory = Arc::new(MemoryStore::new(200));
+        let store = Existence::new(memory.clone(), lifetime);
+        let (first, bytes) = blob("first");
+        store.write(&first, once(bytes)).await.unwrap();
+        let (second, bytes) = blob("second");
+        memory.write(&second, once(bytes)).await.unwrap();
+        assert_eq!(memory.missing(&[first]).await.unwrap(), [first]);
+        (store, first)
+    }
+
+    #[tokio::test]
+    async fn what_was_found_is_not_asked_for_again_until_its_time_is_over() {
+        let (store, first) = forgetful(LIFETIME).await;
+        assert_eq!(store.missing(&[first]).await.unwrap(), []);
+        let (store, first) = forgetful(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_finds_nothing_ends_it_at_once() {
+        let (store, first) = forgetful(LIFETIME).await;
+        let fault = store.read(&first, ByteRange::WHOLE).await.err().unwrap();
+        assert_eq!(fault.kind, FaultKind::NotFound);
+        assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
+        let (store, first) = forgetful(LIFETIME).await;
+        drop(store.read_many(&[first]).await);
+        assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
+    }
+}

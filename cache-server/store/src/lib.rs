@@ -1,0 +1,45 @@
+//! Stores: where blobs, layers and step results live.
+//!
+//! [`home`] is the store of one machine, shared by all of its builds. What machines share lies
+//! behind two traits, whose words are those of the Remote Execution API (REAPI): [`BlobStore`]
+//! keeps blobs under their digests, [`ActionCache`] keeps results under the digests of their
+//! actions. One file for each store and each decorator:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`home`] | the local store of one user: plain files, no server |
+//! | [`blob_store`], [`action_cache`] | the two traits |
+//! | [`fault`] | why a store did not do what it was asked |
+//! | [`memory`] | both traits in memory |
+//! | [`completeness`] | results only if all their blobs are there |
+//! | [`checked`] | streams that are checked against their digest |
+//! | [`disk`] | the server's store |
+//! | [`grpc`] | a client of any server of REAPI |
+//! | [`verifying`] | what goes in and comes out is checked |
+//! | [`existence`] | what is there is remembered for a while |
+//! | [`tiered`] | a near store in front of a far one |
+//! | `conformance` | what every store must do, as tests (feature `conformance`) |
+//! | [`clock`] | the time of day |
+//! | [`task`] | tasks that end with their handle |
+#![forbid(unsafe_code)]
+
+pub mod action_cache;
+pub mod blob_store;
+pub mod checked;
+pub mod clock;
+pub mod completeness;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod disk;
+pub mod existence;
+pub mod fault;
+pub mod grpc;
+pub mod home;
+pub mod memory;
+pub mod task;
+pub mod tiered;
+pub mod verifying;
+
+pub use action_cache::ActionCache;
+pub use blob_store::BlobStore;
+pub use fault::{Fault, FaultKind};
