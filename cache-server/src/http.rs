@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use crate::auth::Access;
 use crate::metrics::{self, Metrics, Now};
 use crate::service::byte_stream::upload::Uploads;
-use crate::service::leases::LeaseTable;
 use crate::stores::Stores;
 
 /// So long the store may take to say that it is there.
@@ -27,8 +26,6 @@ pub struct Watched {
     pub stores: Stores,
     /// What was counted.
     pub metrics: Metrics,
-    /// Leases.
-    pub leases: Arc<LeaseTable>,
     /// Uploads.
     pub uploads: Uploads,
     /// Whether the server is being stopped.
@@ -76,7 +73,7 @@ async fn metrics_page(headers: &HeaderMap, watched: &Watched, access: Option<&Ac
     if let Some(access) = access {
         let header = headers.get("authorization");
         let header = header.map(|value| value.to_str().unwrap_or_default());
-        if let Err(status) = access.rights(header) {
+        if let Err(status) = access.caller(header) {
             let text = format!("{}\n", status.message());
             return (StatusCode::UNAUTHORIZED, text).into_response();
         }
@@ -84,7 +81,7 @@ async fn metrics_page(headers: &HeaderMap, watched: &Watched, access: Option<&Ac
     let usage = timeout(ANSWER, watched.stores.upkeep.usage()).await;
     let now = Now {
         usage: usage.ok().and_then(Result::ok),
-        leases: watched.leases.count(),
+        leases: watched.stores.leases.count(),
         uploads: watched.uploads.count(),
         ready: watched.ready().await.is_ok(),
     };

@@ -3,7 +3,6 @@
 //! | module | subject |
 //! |---|---|
 //! | [`service`] | the gRPC services, one file each |
-//! | [`lease`] | who may make what alone: a state machine without clock and connection |
 //! | [`routes`] | all services put together |
 //! | [`stores`] | what they serve from |
 //! | [`auth`] | who may read and who may write |
@@ -19,7 +18,6 @@ pub mod cli;
 pub mod commands;
 pub mod failure;
 pub mod http;
-pub mod lease;
 pub mod limits;
 pub mod listen;
 pub mod log;

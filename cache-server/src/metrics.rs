@@ -81,7 +81,7 @@ pub struct Now {
     /// What the store holds; `None` if it does not answer.
     pub usage: Option<crate::stores::Usage>,
     /// Keys that are held.
-    pub leases: usize,
+    pub leases: Option<u64>,
     /// Uploads that are going on or suspended.
     pub uploads: usize,
     /// Whether the server can serve.
@@ -128,7 +128,9 @@ impl Metrics {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             registry.register(name, help, gauge);
         };
-        gauge("leases_held", "Leases that are held", now.leases as u64);
+        if let Some(leases) = now.leases {
+            gauge("leases_held", "Leases that are held", leases);
+        }
         gauge(
             "uploads_open",
             "Uploads that go on or are suspended",

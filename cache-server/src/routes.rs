@@ -31,7 +31,7 @@ use crate::service::byte_stream::upload::Uploads;
 use crate::service::cache_mounts::CacheMountsService;
 use crate::service::capabilities::CapabilitiesService;
 use crate::service::content_addressable_storage::CasService;
-use crate::service::leases::{LeaseTable, LeasesService};
+use crate::service::leases::LeasesService;
 use crate::service::pins::PinsService;
 use crate::service::results::ResultsService;
 use crate::stores::Stores;
@@ -43,8 +43,6 @@ pub struct Parts {
     pub stores: Stores,
     /// Who may do what.
     pub access: Access,
-    /// All fencing numbers of leases will be larger: see [`crate::lease::first_number`].
-    pub fencing_number: u64,
     /// The largest blob that is taken; 0 for any.
     pub max_blob: u64,
     /// What uploads may hold in memory on their way to the store.
@@ -82,7 +80,6 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
     let Parts {
         stores,
         access,
-        fencing_number,
         max_blob,
         upload_memory,
         clock,
@@ -90,13 +87,11 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
     let access = Arc::new(access);
     let gate = Gate(access.clone());
     let metrics = Metrics::default();
-    let leases = Arc::new(LeaseTable::new(fencing_number));
     let uploads = Uploads::new(stores.blobs.clone(), upload_memory);
     let stopping = CancellationToken::new();
     let watched = Watched {
         stores: stores.clone(),
         metrics: metrics.clone(),
-        leases: leases.clone(),
         uploads: uploads.clone(),
         stopping: Arc::new(AtomicBool::new(false)),
     };
@@ -147,14 +142,13 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
             ResultsServer,
             ResultsService {
                 stores: stores.clone(),
-                leases: leases.clone(),
                 metrics: metrics.clone(),
             }
         ))
         .add_service(gated!(
             LeasesServer,
             LeasesService {
-                table: leases,
+                leases: stores.leases.clone(),
                 stopping: stopping.clone(),
             }
         ))
@@ -213,11 +207,10 @@ impl Assembled {
     /// What has to be done now and then, for as long as it runs.
     pub fn upkeep(&self) -> impl Future<Output = ()> + Send + 'static {
         const EVERY: Duration = Duration::from_secs(30);
-        let (leases, uploads) = (self.watched.leases.clone(), self.watched.uploads.clone());
+        let uploads = self.watched.uploads.clone();
         async move {
             loop {
                 tokio::time::sleep(EVERY).await;
-                leases.tidy();
                 uploads.tidy();
             }
         }

@@ -8,7 +8,9 @@ use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
 use ashlar_store::completeness::{Completeness, LIFETIME};
 use ashlar_store::disk::DiskStore;
-use ashlar_store::{BlobStore, Fault, FaultKind};
+use ashlar_store::lease::local::LocalLeases;
+use ashlar_store::lease::rules::first_number;
+use ashlar_store::{BlobStore, Fault, FaultKind, LeaseStore, Possession};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -19,6 +21,10 @@ pub struct Stores {
     pub blobs: Arc<dyn BlobStore>,
     /// Results, of which none with a missing blob is given out.
     pub results: Arc<Completeness>,
+    /// Leases, and storing what was made under them.
+    pub leases: Arc<dyn LeaseStore>,
+    /// Who has which blobs; `None` where all who come in trust each other.
+    pub possession: Option<Arc<dyn Possession>>,
     /// What only the server itself asks of its store.
     pub upkeep: Arc<dyn Upkeep>,
 }
@@ -30,6 +36,8 @@ impl Stores {
         Self {
             blobs: store.clone(),
             results: Arc::new(results.with_removals(store.removals())),
+            leases: Arc::new(LocalLeases::new(first_number(store.epoch()), store.clone())),
+            possession: None,
             upkeep: Arc::new(DiskUpkeep {
                 store: store.clone(),
                 probed: Mutex::new(None),

@@ -39,7 +39,6 @@ async fn services(root: &std::path::Path, blobs: Option<Arc<dyn BlobStore>>) -> 
     let parts = Parts {
         stores,
         access: Access::OPEN,
-        fencing_number: 1,
         max_blob: 0,
         upload_memory: 64 << 20,
         clock: clock::system(),

@@ -18,7 +18,6 @@ use tonic::transport::{Server, ServerTlsConfig};
 use super::{access, identity, runtime};
 use crate::auth::Access;
 use crate::failure::Failure;
-use crate::lease::first_number;
 use crate::listen::{Listener, is_local, resolve};
 use crate::metrics::CountLayer;
 use crate::routes::{Assembled, Parts, assemble};
@@ -100,7 +99,6 @@ async fn serve(
     let assembled = assemble(Parts {
         stores: Stores::on_disk(store),
         access,
-        fencing_number: first_number(store.epoch()),
         max_blob: settings.max_blob.given().unwrap_or(0),
         upload_memory: settings.upload_memory.given().unwrap_or(u64::MAX),
         clock: clock::system(),

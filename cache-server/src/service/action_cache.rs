@@ -5,6 +5,7 @@ use ashlar_proto::convert;
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::action_cache_server::ActionCache;
 use ashlar_store::action_cache::{ActionCache as _, PutMode};
+use ashlar_store::lease::{Committed, Fence};
 use ashlar_store::{Fault, FaultKind};
 use bytes::Bytes;
 use prost::Message as _;
@@ -107,6 +108,50 @@ pub async fn store(
     }
     let stored = stores.results.put(key, encoded, mode).await;
     stored.map_err(|fault| status::of_fault(&fault))
+}
+
+/// Stores a result as [`store`] does, unless there is one already or the lease under which it was
+/// made was granted to another since. Gives the result that is there afterwards.
+pub async fn commit(
+    stores: &Stores,
+    key: &ActionKey,
+    encoded: Bytes,
+    fence: Option<&Fence>,
+) -> Result<Bytes, Status> {
+    let missing = stores
+        .results
+        .missing_of(&encoded, key.action.function)
+        .await;
+    let missing = missing.map_err(|fault| status::of_fault(&fault))?;
+    if !missing.is_empty() {
+        return Err(status::of_missing(&missing));
+    }
+    let mut hole = None;
+    // A result with a hole may be replaced by another with a hole, but not for ever.
+    for _ in 0..4 {
+        let committed = stores
+            .leases
+            .commit(key, encoded.clone(), fence, hole.as_ref())
+            .await;
+        match committed.map_err(|fault| status::of_fault(&fault))? {
+            Committed::Stored => return Ok(encoded),
+            Committed::Superseded => {
+                return Err(Status::aborted(
+                    "the lease was lost, and another holder has been granted it since",
+                ));
+            }
+            Committed::AlreadyThere(there) => {
+                let lacks = stores.results.missing_of(&there, key.action.function).await;
+                if there == encoded || lacks.is_ok_and(|lacks| lacks.is_empty()) {
+                    return Ok(there);
+                }
+                hole = Some(there);
+            }
+        }
+    }
+    Err(Status::unavailable(
+        "the result changes faster than it can be looked at",
+    ))
 }
 
 /// What a client wants inside the answer.

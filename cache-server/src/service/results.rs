@@ -1,20 +1,17 @@
 //! `ashlar.cache.v1.Results`: results in batches, and lists of them.
 
-use std::sync::Arc;
-
 use ashlar_proto::convert::{digest_to_wire, function_to_wire, time_to_wire};
 use ashlar_proto::wire::ext;
 use ashlar_proto::wire::ext::probe_response::Hit;
 use ashlar_proto::wire::ext::results_server::Results;
-use ashlar_store::action_cache::{ActionCache as _, PutMode};
+use ashlar_store::action_cache::ActionCache as _;
+use ashlar_store::lease::{Fence, LeaseKey};
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::action_cache::{Gap, Inline, decode, fill, gaps, store};
-use super::leases::LeaseTable;
+use super::action_cache::{Gap, Inline, commit, decode, fill, gaps};
 use super::request::{action_key, check_instance};
-use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::stores::Stores;
 use crate::{auth, limits, status};
@@ -31,8 +28,6 @@ const LARGEST_PAGE: usize = 1000;
 pub struct ResultsService {
     /// What it serves from.
     pub stores: Stores,
-    /// Says whose results come late.
-    pub leases: Arc<LeaseTable>,
     /// Counts hits and misses.
     pub metrics: Metrics,
 }
@@ -118,21 +113,15 @@ impl Results for ResultsService {
         let result = request
             .result
             .ok_or_else(|| Status::invalid_argument("result is not set"))?;
-        if !request.lease_key.is_empty() {
-            let fence = self.leases.fence(
-                &request.instance_name,
-                &request.lease_key,
-                request.fencing_number,
-            );
-            if fence == Fence::Superseded {
-                return Err(Status::aborted(
-                    "the lease was lost, and another holder has been granted it since",
-                ));
-            }
-        }
+        let fence = (!request.lease_key.is_empty()).then(|| Fence {
+            key: LeaseKey {
+                instance: request.instance_name.clone(),
+                key: request.lease_key.clone(),
+            },
+            number: request.fencing_number,
+        });
         let encoded = Bytes::from(result.encode_to_vec());
-        let mode = PutMode::IfAbsent;
-        let now = store(&self.stores, &key, encoded.clone(), mode).await?;
+        let now = commit(&self.stores, &key, encoded.clone(), fence.as_ref()).await?;
         let already_there = now != encoded;
         let result = if already_there { decode(&now)? } else { result };
         Ok(Response::new(ext::CommitResponse {
@@ -189,6 +178,8 @@ impl Results for ResultsService {
             evicted_blobs: usage.evicted_blobs,
             hits: self.metrics.hits.get(),
             misses: self.metrics.misses.get(),
+            instance_bytes: 0,
+            instance_limit_bytes: 0,
         }))
     }
 }

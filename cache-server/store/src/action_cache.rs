@@ -7,7 +7,7 @@ use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
 use bytes::Bytes;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 
 /// What happens to a result that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,23 @@ pub trait ActionCache: Send + Sync + fmt::Debug {
 
     /// Forgets a result. Whether there was one.
     fn remove<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<bool, Fault>>;
+
+    /// Replaces a result if the one that is there is `old` (`None`: if there is none), in one step.
+    /// Whether it was so. [`FaultKind::Unsupported`] where others than this store decide.
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>>;
+}
+
+/// What [`ActionCache::swap`] gives where others decide.
+pub fn no_swap<'a>() -> BoxFuture<'a, Result<bool, Fault>> {
+    Box::pin(std::future::ready(Err(Fault::new(
+        FaultKind::Unsupported,
+        "this store cannot replace a result only if nobody else has",
+    ))))
 }
 
 impl<C: ActionCache + ?Sized> ActionCache for Arc<C> {
@@ -58,5 +75,14 @@ impl<C: ActionCache + ?Sized> ActionCache for Arc<C> {
 
     fn remove<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<bool, Fault>> {
         (**self).remove(key)
+    }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        (**self).swap(key, old, new)
     }
 }

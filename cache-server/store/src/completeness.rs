@@ -370,6 +370,29 @@ impl ActionCache for Completeness {
     fn remove<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<bool, Fault>> {
         self.results.remove(key)
     }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            if old.is_some() {
+                return self.results.swap(key, old, new).await;
+            }
+            // One that is there and has a hole counts as none.
+            let there = self.results.get(std::slice::from_ref(key)).await?;
+            let there = there.into_iter().next().flatten();
+            if there.is_some() {
+                let complete = self.complete(std::slice::from_ref(key), vec![there.clone()]);
+                if complete.await?.iter().any(Option::is_some) {
+                    return Ok(false);
+                }
+            }
+            self.results.swap(key, there.as_ref(), new).await
+        })
+    }
 }
 
 #[cfg(test)]

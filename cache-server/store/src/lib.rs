@@ -17,6 +17,10 @@
 //! | [`grpc`] | a client of any server of REAPI |
 //! | [`verifying`] | what goes in and comes out is checked |
 //! | [`existence`] | what is there is remembered for a while |
+//! | [`lease`] | who may make what alone |
+//! | [`possession`] | who has shown that it has a blob's bytes |
+//! | `objects` | blobs in an object store: S3 and its like (feature `farm`) |
+//! | `redis` | results, leases and the index of blobs in Redis (feature `farm`) |
 //! | [`tiered`] | a near store in front of a far one |
 //! | `conformance` | what every store must do, as tests (feature `conformance`) |
 //! | [`clock`] | the time of day |
@@ -35,7 +39,13 @@ pub mod existence;
 pub mod fault;
 pub mod grpc;
 pub mod home;
+pub mod lease;
 pub mod memory;
+#[cfg(feature = "farm")]
+pub mod objects;
+pub mod possession;
+#[cfg(feature = "farm")]
+pub mod redis;
 pub mod task;
 pub mod tiered;
 pub mod verifying;
@@ -43,3 +53,5 @@ pub mod verifying;
 pub use action_cache::ActionCache;
 pub use blob_store::BlobStore;
 pub use fault::{Fault, FaultKind};
+pub use lease::LeaseStore;
+pub use possession::Possession;

@@ -212,6 +212,23 @@ impl ActionCache for MemoryStore {
     fn remove<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move { Ok(self.lock().remove(&Name::Result(key.clone()))) })
     }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let name = Name::Result(key.clone());
+            if state.touch(&name).as_ref() != old {
+                return Ok(false);
+            }
+            state.insert(name, new, self.limit)?;
+            Ok(true)
+        })
+    }
 }
 
 #[cfg(test)]

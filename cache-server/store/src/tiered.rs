@@ -289,6 +289,24 @@ impl ActionCache for TieredResults {
             self.far.remove(key).await
         })
     }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            let swapped = self.far.swap(key, old, new.clone()).await?;
+            if swapped {
+                self.keep_near(key, new).await;
+            } else {
+                // What is near may be what was there before.
+                self.near.remove(key).await?;
+            }
+            Ok(swapped)
+        })
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use ashlar_proto::wire::reapi::action_cache_client::ActionCacheClient;
 use ashlar_proto::wire::reapi::capabilities_client::CapabilitiesClient;
 use ashlar_proto::wire::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use ashlar_store::completeness::Completeness;
+use ashlar_store::lease::local::LocalLeases;
 use ashlar_store::memory::MemoryStore;
 use ashlar_store::task::{Task, spawn};
 use ashlar_store::{ActionCache as _, BlobStore as _, Fault, FaultKind};
@@ -63,12 +64,13 @@ impl Harness {
                 store.clone(),
                 Duration::ZERO,
             )),
+            leases: Arc::new(LocalLeases::new(1 << 32, store.clone())),
+            possession: None,
             upkeep: upkeep.clone(),
         };
         let assembled = assemble(Parts {
             stores,
             access,
-            fencing_number: 1 << 32,
             max_blob,
             upload_memory: 64 << 20,
             clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(1_000_000)),

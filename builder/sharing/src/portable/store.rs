@@ -12,7 +12,7 @@ use ashlar_model::digest::BlobDigest;
 use ashlar_model::executor::BoxFuture;
 use ashlar_model::media_type::OCI_MANIFEST;
 use ashlar_proto::action_result::tree_files;
-use ashlar_store::action_cache::PutMode;
+use ashlar_store::action_cache::{PutMode, no_swap};
 use ashlar_store::blob_store::{
     ByteRange, ByteStream, collect_blob, is_empty_blob, nothing, once, slice,
 };
@@ -443,6 +443,15 @@ impl ActionCache for PortableStore {
     fn remove<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<bool, Fault>> {
         let removed = self.0.state().index.results.remove(&key.action).is_some();
         Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        _key: &'a ActionKey,
+        _old: Option<&'a Bytes>,
+        _new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        no_swap()
     }
 }
 

@@ -304,6 +304,15 @@ impl ActionCache for Wire {
     fn remove<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<bool, Fault>> {
         self.0.store.remove(key)
     }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        self.0.store.swap(key, old, new)
+    }
 }
 
 fn unsupported<T>() -> Result<T, Fault> {

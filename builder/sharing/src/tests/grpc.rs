@@ -29,7 +29,6 @@ impl Served {
         let parts = Parts {
             stores: Stores::on_disk(&Arc::new(store.unwrap())),
             access: Access::OPEN,
-            fencing_number: 1,
             max_blob: 0,
             upload_memory: 64 << 20,
             clock: clock::system(),

@@ -143,3 +143,41 @@ pub async fn only_one_of_many_is_first(cache: impl ActionCache) {
     let there = get(&cache, &key).await.expect("one was stored");
     assert!(answers.iter().all(|answer| *answer == there), "{answers:?}");
 }
+
+/// A result is replaced only for whoever knows the one that is there.
+pub async fn a_swap_needs_what_is_there(cache: impl ActionCache) {
+    let key = key("a");
+    let (one, two) = (result(b"one"), result(b"two"));
+    let swap = async |old: Option<&Bytes>, new: &Bytes| {
+        let swapped = cache.swap(&key, old, new.clone()).await;
+        swapped.expect("swap")
+    };
+    assert!(!swap(Some(&one), &two).await);
+    assert!(swap(None, &one).await);
+    assert!(!swap(None, &two).await);
+    assert!(!swap(Some(&two), &two).await);
+    assert_eq!(get(&cache, &key).await, Some(one.clone()));
+    assert!(swap(Some(&one), &two).await);
+    assert_eq!(get(&cache, &key).await, Some(two));
+}
+
+/// Of many that know the same, one is lucky.
+pub async fn only_one_of_many_swaps(cache: impl ActionCache) {
+    let key = key("a");
+    for old in [None, Some(result(b"first"))] {
+        if let Some(old) = &old {
+            put(&cache, &key, old, PutMode::Replace).await;
+        }
+        let swaps = (0..20).map(|number| {
+            let (cache, key, old) = (&cache, &key, old.as_ref());
+            async move {
+                let own = result(format!("{number}").as_bytes());
+                let swapped = cache.swap(key, old, own.clone()).await;
+                swapped.expect("swap").then_some(own)
+            }
+        });
+        let won: Vec<_> = join_all(swaps).await.into_iter().flatten().collect();
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert_eq!(get(&cache, &key).await, won.into_iter().next());
+    }
+}

@@ -6,12 +6,19 @@
 //! [`exact_action_cache_tests`] adds what a cache that can be asked over plain REAPI alone cannot
 //! promise: removal, and only one winner among many.
 //!
+//! [`lease_store_tests`] and [`possession_tests`] do it for leases and for possession.
+//!
 //! Each case is a function of its own, so that a failure names what is wrong.
 
 pub mod actions;
 pub mod blobs;
+pub mod leases;
+pub mod possession;
 
-pub use crate::{action_cache_tests, blob_store_tests, exact_action_cache_tests};
+pub use crate::{
+    action_cache_tests, blob_store_tests, exact_action_cache_tests, lease_store_tests,
+    possession_tests,
+};
 
 /// Makes one test of each named case.
 #[doc(hidden)]
@@ -87,7 +94,56 @@ macro_rules! exact_action_cache_tests {
             $name,
             $make,
             actions,
-            [a_removed_result_is_gone, only_one_of_many_is_first,]
+            [
+                a_removed_result_is_gone,
+                only_one_of_many_is_first,
+                a_swap_needs_what_is_there,
+                only_one_of_many_swaps,
+            ]
+        );
+    };
+}
+
+/// A module of tests of a [`LeaseStore`](crate::LeaseStore) over results of its own.
+#[macro_export]
+macro_rules! lease_store_tests {
+    ($name:ident, $make:expr) => {
+        $crate::conformance_cases!(
+            $name,
+            $make,
+            leases,
+            [
+                one_holds_a_key_at_a_time,
+                a_lease_runs_out_unless_it_is_renewed,
+                numbers_grow_with_every_grant,
+                only_its_holder_renews_and_releases,
+                who_watches_is_told,
+                of_many_one_is_granted_it,
+                keys_of_instances_are_separate,
+                the_first_commit_stays,
+                a_late_commit_is_refused,
+                a_commit_without_rival_after_its_end_is_taken,
+                a_result_with_a_hole_is_replaced,
+            ]
+        );
+    };
+}
+
+/// A module of tests of a [`Possession`](crate::Possession) with the blobs that it speaks of: an
+/// `Arc` of something that is a [`BlobStore`](crate::BlobStore) as well.
+#[macro_export]
+macro_rules! possession_tests {
+    ($name:ident, $make:expr) => {
+        $crate::conformance_cases!(
+            $name,
+            $make,
+            possession,
+            [
+                nobody_holds_anything_at_first,
+                who_shows_a_blob_holds_it,
+                bytes_are_counted_once,
+                many_note_at_once,
+            ]
         );
     };
 }

@@ -46,7 +46,7 @@ impl DiskStore {
         ))
     }
 
-    async fn sequence(&self, key: Key) -> Result<Option<u64>, Fault> {
+    pub(super) async fn sequence(&self, key: Key) -> Result<Option<u64>, Fault> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             let entry = shared.index.read(|index| index.entry(&key))?;

@@ -374,4 +374,27 @@ impl ActionCache for DiskStore {
             Ok(self.work(Work::Remove { key }).await? != Answer::Absent)
         })
     }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a ActionKey,
+        old: Option<&'a Bytes>,
+        new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            let key = Key::result(key);
+            // Looked at first: a value that came since has another sequence number.
+            let sequence = self.sequence(key.clone()).await?;
+            let there = match sequence {
+                Some(_) => self.value(key.clone()).await?,
+                None => None,
+            };
+            if there.as_ref() != old {
+                return Ok(false);
+            }
+            let condition = Condition::IfSequence(sequence.unwrap_or(0));
+            let answer = self.put_value(key, new, condition).await?;
+            Ok(matches!(answer, Answer::Stored(_)))
+        })
+    }
 }

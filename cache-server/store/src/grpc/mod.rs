@@ -39,7 +39,7 @@ use prost::Message as _;
 pub use endpoint::{GrpcEndpoint, GrpcSettings};
 pub use status::fault_of;
 
-use crate::action_cache::{ActionCache, PutMode};
+use crate::action_cache::{ActionCache, PutMode, no_swap};
 use crate::blob_store::{
     BlobStore, ByteRange, ByteStream, bounds, collect, is_empty_blob, nothing, slice,
 };
@@ -230,5 +230,14 @@ impl ActionCache for GrpcStore {
                 "results of a server cannot be removed",
             ))
         })
+    }
+
+    fn swap<'a>(
+        &'a self,
+        _key: &'a ActionKey,
+        _old: Option<&'a Bytes>,
+        _new: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        no_swap()
     }
 }

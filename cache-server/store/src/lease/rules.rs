@@ -1,4 +1,4 @@
-//! Who may make what alone: leases as a state machine that knows no clock and no connection.
+//! The rules of leases, as a state machine that knows no clock and no connection.
 //!
 //! Time comes with every call, as the time since some start. A lease ends when it is released, or
 //! when its time has passed without a renewal:
@@ -252,4 +252,5 @@ impl Leases {
 }
 
 #[cfg(test)]
+#[path = "rules_tests.rs"]
 mod tests;

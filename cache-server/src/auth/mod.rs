@@ -5,10 +5,13 @@
 //! everyone writes, which only servers on this machine allow. A token that is not known is always
 //! refused: its user should learn of the mistake.
 
+pub mod caller;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+pub use caller::{Caller, Grant, Right, Rights};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
@@ -123,12 +126,6 @@ pub struct Access {
     pub readers: Option<Tokens>,
 }
 
-/// What one client may do. Every request that is let in carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights {
-    write: bool,
-}
-
 impl Access {
     /// Everyone may do everything: for servers that only this machine reaches.
     pub const OPEN: Self = Self {
@@ -136,17 +133,16 @@ impl Access {
         readers: None,
     };
 
-    /// What the bearer of this `authorization` header may do.
-    pub fn rights(&self, authorization: Option<&str>) -> Result<Rights, Status> {
+    /// Who the bearer of this `authorization` header is.
+    pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, Status> {
         let Some(header) = authorization else {
             if self.readers.is_some() {
                 return Err(Status::unauthenticated(
                     "this cache wants a token, and none was sent",
                 ));
             }
-            return Ok(Rights {
-                write: matches!(self.writers, Writers::Everyone),
-            });
+            let may_write = matches!(self.writers, Writers::Everyone);
+            return Ok(everywhere("anonymous", may_write));
         };
         let token = match header.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -167,13 +163,24 @@ impl Access {
             None => !matches!(self.writers, Writers::With(_)),
         };
         if may_write || may_read {
-            Ok(Rights { write: may_write })
+            Ok(everywhere("token", may_write))
         } else {
             Err(Status::unauthenticated(
                 "the token that was sent is not one that this cache knows",
             ))
         }
     }
+}
+
+/// Somebody who reads everywhere, or does everything everywhere.
+fn everywhere(name: &str, may_write: bool) -> Caller {
+    let rights = if may_write {
+        Rights::ALL
+    } else {
+        [Right::Read].into_iter().collect()
+    };
+    let namespace = String::new();
+    Caller::new(name, [Grant { namespace, rights }])
 }
 
 /// Lets requests in, or not.
@@ -184,31 +191,20 @@ impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let header = request.metadata().get("authorization");
         let header = header.map(|value| value.to_str().unwrap_or_default());
-        let rights = self.0.rights(header)?;
-        request.extensions_mut().insert(rights);
+        let caller = self.0.caller(header)?;
+        request.extensions_mut().insert(caller);
         Ok(request)
     }
 }
 
 /// Whether the sender of a request may write.
 pub fn may_write<T>(request: &Request<T>) -> bool {
-    let rights = request.extensions().get::<Rights>();
-    rights.is_some_and(|rights| rights.write)
+    Caller::of(request).may(Right::Write, "")
 }
 
 /// Fails if the sender of a request may not write.
 pub fn require_write<T>(request: &Request<T>) -> Result<(), Status> {
-    if may_write(request) {
-        return Ok(());
-    }
-    if request.metadata().contains_key("authorization") {
-        return Err(Status::permission_denied(
-            "this cache does not let you write: the token is for reading, or nobody may write",
-        ));
-    }
-    Err(Status::unauthenticated(
-        "this cache wants a token from those who write, and none was sent",
-    ))
+    caller::require(request, Right::Write, "")
 }
 
 #[cfg(test)]
@@ -242,13 +238,15 @@ mod tests {
     #[test]
     fn a_token_makes_a_writer() {
         let access = access(false);
-        let rights = |header: Option<&str>| access.rights(header).map_err(|status| status.code());
-        assert_eq!(rights(Some(&bearer(WRITER))), Ok(Rights { write: true }));
-        assert_eq!(
-            rights(Some(&format!("bearer {WRITER}"))),
-            Ok(Rights { write: true })
-        );
-        assert_eq!(rights(None), Ok(Rights { write: false }));
+        let rights = |header: Option<&str>| {
+            access
+                .caller(header)
+                .map(|caller| caller.may(Right::Write, "a/b"))
+                .map_err(|status| status.code())
+        };
+        assert_eq!(rights(Some(&bearer(WRITER))), Ok(true));
+        assert_eq!(rights(Some(&format!("bearer {WRITER}"))), Ok(true));
+        assert_eq!(rights(None), Ok(false));
         for wrong in [
             &bearer(READER),
             "Basic eDp5",
@@ -264,18 +262,23 @@ mod tests {
     #[test]
     fn readers_can_be_asked_for_a_token_too() {
         let access = access(true);
-        let rights = |header: Option<&str>| access.rights(header).map_err(|status| status.code());
+        let rights = |header: Option<&str>| {
+            access
+                .caller(header)
+                .map(|caller| caller.may(Right::Write, "a/b"))
+                .map_err(|status| status.code())
+        };
         assert_eq!(rights(None), Err(Code::Unauthenticated));
-        assert_eq!(rights(Some(&bearer(READER))), Ok(Rights { write: false }));
-        assert_eq!(rights(Some(&bearer(WRITER))), Ok(Rights { write: true }));
+        assert_eq!(rights(Some(&bearer(READER))), Ok(false));
+        assert_eq!(rights(Some(&bearer(WRITER))), Ok(true));
     }
 
     #[test]
     fn a_server_of_this_machine_takes_everyone() {
-        let rights = Access::OPEN.rights(None).expect("let in");
-        assert!(rights.write);
-        let rights = Access::OPEN.rights(Some("Bearer whatever"));
-        assert!(rights.expect("let in").write);
+        let rights = Access::OPEN.caller(None).expect("let in");
+        assert!(rights.may(Right::Write, ""));
+        let rights = Access::OPEN.caller(Some("Bearer whatever"));
+        assert!(rights.expect("let in").may(Right::Write, ""));
     }
 
     #[test]

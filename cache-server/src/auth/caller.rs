@@ -1,0 +1,191 @@
+//! Who a request comes from, and what that caller may do where.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tonic::{Request, Status};
+
+/// What somebody may do in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Right {
+    /// Look results and blobs up.
+    Read,
+    /// Store them.
+    Write,
+    /// Hold leases.
+    Lease,
+    /// Invalidate results, pin them, see what others do.
+    Admin,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Lease, Self::Admin];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Lease => "lease",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// A set of rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rights(u8);
+
+impl Rights {
+    /// Every right.
+    pub const ALL: Self = Self(0b1111);
+
+    /// Whether a right is among them.
+    pub const fn has(self, right: Right) -> bool {
+        self.0 & right.bit() != 0
+    }
+
+    /// These, and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Right> for Rights {
+    fn from_iter<I: IntoIterator<Item = Right>>(rights: I) -> Self {
+        let bits = rights.into_iter().map(Right::bit);
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
+/// Rights in a namespace and in all below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The namespace; empty for all.
+    pub namespace: String,
+    /// What may be done there.
+    pub rights: Rights,
+}
+
+/// Whether a namespace is `top`, or below it.
+pub fn is_within(namespace: &str, top: &str) -> bool {
+    let Some(rest) = namespace.strip_prefix(top) else {
+        return false;
+    };
+    top.is_empty() || rest.is_empty() || rest.starts_with('/')
+}
+
+/// Who a request comes from. Every request that is let in carries one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    name: Arc<str>,
+    grants: Arc<[Grant]>,
+}
+
+impl Caller {
+    /// A caller with a name for people.
+    pub fn new(name: impl Into<Arc<str>>, grants: impl Into<Arc<[Grant]>>) -> Self {
+        Self {
+            name: name.into(),
+            grants: grants.into(),
+        }
+    }
+
+    /// The caller of a request; one who may do nothing if the request was let in by nobody.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        let caller = request.extensions().get::<Self>();
+        caller.cloned().unwrap_or_else(|| Self::new("nobody", []))
+    }
+
+    /// Its name, as the audit log has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it may do in a namespace.
+    pub fn rights(&self, namespace: &str) -> Rights {
+        let grants = self.grants.iter();
+        grants
+            .filter(|grant| is_within(namespace, &grant.namespace))
+            .fold(Rights::default(), |all, grant| all.and(grant.rights))
+    }
+
+    /// Whether it may do something in a namespace.
+    pub fn may(&self, right: Right, namespace: &str) -> bool {
+        self.rights(namespace).has(right)
+    }
+
+    /// Whether it may do something anywhere.
+    pub fn may_somewhere(&self, right: Right) -> bool {
+        self.grants.iter().any(|grant| grant.rights.has(right))
+    }
+}
+
+/// Fails unless the sender of a request may do something in a namespace.
+pub fn require<T>(request: &Request<T>, right: Right, namespace: &str) -> Result<(), Status> {
+    if Caller::of(request).may(right, namespace) {
+        return Ok(());
+    }
+    let what = match right {
+        Right::Read => "read",
+        Right::Write => "write",
+        Right::Lease => "hold leases",
+        Right::Admin => "look after the cache",
+    };
+    let place = if namespace.is_empty() {
+        String::new()
+    } else {
+        format!(" in `{namespace}`")
+    };
+    if request.metadata().contains_key("authorization") {
+        return Err(Status::permission_denied(format!(
+            "this cache does not let you {what}{place}: the token is not for that, or nobody may"
+        )));
+    }
+    Err(Status::unauthenticated(format!(
+        "this cache wants a token from those who {what}{place}, and none was sent"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_reaches_down_but_not_beside() {
+        assert!(is_within("org/repo", "org/repo"));
+        assert!(is_within("org/repo/pr/17", "org/repo"));
+        assert!(!is_within("org/repository", "org/repo"));
+        assert!(!is_within("org", "org/repo"));
+        assert!(is_within("", "") && is_within("a", ""));
+    }
+
+    #[test]
+    fn rights_of_all_grants_add_up() {
+        let grant = |namespace: &str, rights: &[Right]| Grant {
+            namespace: namespace.to_owned(),
+            rights: rights.iter().copied().collect(),
+        };
+        let caller = Caller::new(
+            "ci",
+            [
+                grant("org/repo", &[Right::Read]),
+                grant("org/repo/pr/17", &[Right::Write, Right::Lease]),
+            ],
+        );
+        assert!(caller.may(Right::Read, "org/repo/pr/17"));
+        assert!(caller.may(Right::Write, "org/repo/pr/17"));
+        assert!(!caller.may(Right::Write, "org/repo/main"));
+        assert!(!caller.may(Right::Write, "org/repo/pr/170"));
+        assert!(!caller.may(Right::Admin, "org/repo/pr/17"));
+        assert!(!caller.may(Right::Read, "org"));
+        assert!(caller.may_somewhere(Right::Lease) && !caller.may_somewhere(Right::Admin));
+    }
+}
