@@ -9,13 +9,13 @@ SCRIPTS := tests/support/scripts
 TEST_PACKAGES := gcc libc6-dev make tar xz-utils zstd attr libcap2-bin util-linux passwd \
 	busybox-static uidmap mmdebstrap ca-certificates openssl curl \
 	skopeo umoci buildah podman libarchive-tools docker-registry apache2-utils git bzip2 \
-	e2fsprogs strace
+	e2fsprogs strace redis-server
 BENCH_PACKAGES := $(TEST_PACKAGES) pigz
 
-# How many seeds `make faults` runs.
+# How many seeds `make faults` and `make farm-faults` run.
 RUNS := 300
 
-.PHONY: help build demo test test-packages test-users test-bases test-judges faults lint bench fuzz \
+.PHONY: help build demo test test-packages test-users test-bases test-judges faults farm-faults lint bench fuzz \
 	clean-scratch
 
 help: ## Say what there is
@@ -56,6 +56,11 @@ bench: test-users test-bases ## Measure Ashlar beside buildah (BENCH="row..." ch
 faults: test-users test-bases ## Builds with a cache that everything happens to (RUNS=300 seeds)
 	cargo build -p ashlar -p ashlar-cache-server
 	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e cache::faults -- --nocapture
+
+farm-faults: test-users test-bases test-judges ## The same for three servers over Redis and S3 (RUNS=300 seeds)
+	cargo build -p ashlar -p ashlar-cache-server
+	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e cache::farm_ -- --nocapture \
+		--test-threads=1
 
 fuzz: ## Fuzz the Dockerfile language and split layers (SECONDS_EACH=60; needs a nightly compiler)
 	$(SCRIPTS)/packages.sh g++

