@@ -21,6 +21,7 @@
 //! | [`possession`] | who has shown that it has a blob's bytes |
 //! | `objects` | blobs in an object store: S3 and its like (feature `farm`) |
 //! | `redis` | results, leases and the index of blobs in Redis (feature `farm`) |
+//! | [`counters`] | what stores count of themselves, for metrics |
 //! | [`tiered`] | a near store in front of a far one |
 //! | `conformance` | what every store must do, as tests (feature `conformance`) |
 //! | [`clock`] | the time of day |
@@ -34,6 +35,7 @@ pub mod clock;
 pub mod completeness;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod counters;
 pub mod disk;
 pub mod existence;
 pub mod fault;
