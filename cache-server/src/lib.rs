@@ -6,13 +6,15 @@
 //! | [`routes`] | all services put together |
 //! | [`stores`] | what they serve from |
 //! | [`auth`] | who may read and who may write |
+//! | [`audit`] | who did, and who was refused |
 //! | [`limits`] | what a client can ask for |
 //! | [`status`] | what clients are told when something fails |
 //! | [`http`], [`metrics`] | pages for those who look after the server |
 //! | [`cli`], [`settings`], [`commands`] | the command `ashlar-cache` |
-//! | [`listen`], [`log`], [`notify`], [`failure`] | the server and the system around it |
+//! | [`listen`], [`tls`], [`log`], [`notify`], [`failure`] | the server and the system around it |
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod commands;
@@ -28,6 +30,7 @@ pub mod service;
 pub mod settings;
 pub mod status;
 pub mod stores;
+pub mod tls;
 
 use std::ffi::OsString;
 use std::io::Write as _;

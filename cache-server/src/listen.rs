@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
 use crate::settings::value::{Listen, Mode};
+use crate::tls::Peer;
 
 /// So long nothing is accepted after accepting failed: what was missing may come back.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -123,15 +124,20 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<Socketed> {
+    async fn accept(&self) -> io::Result<(Socketed, Peer)> {
         match &self.socket {
             Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
+                let (stream, address) = socket.accept().await?;
                 // Answers are small, and are waited for.
                 stream.set_nodelay(true)?;
-                Ok(Socketed::Tcp(stream))
+                Ok((Socketed::Tcp(stream), Peer::at(address.to_string())))
             }
-            Socket::Unix(socket) => Ok(Socketed::Unix(socket.accept().await?.0)),
+            Socket::Unix(socket) => {
+                let (stream, _) = socket.accept().await?;
+                let user = stream.peer_cred()?.uid();
+                let peer = Peer::at(format!("unix, user {user}"));
+                Ok((Socketed::Unix(stream), peer))
+            }
         }
     }
 
@@ -145,8 +151,8 @@ impl Listener {
             let place = places.clone().acquire_owned().await.ok()?;
             loop {
                 match listener.accept().await {
-                    Ok(socket) => {
-                        let connection = Connection::new(socket, place);
+                    Ok((socket, peer)) => {
+                        let connection = Connection::new(socket, peer, place);
                         return Some((Ok(connection), (listener, places)));
                     }
                     Err(error) => {
@@ -208,15 +214,17 @@ async fn bind_unix(path: &Path, mode: Mode) -> Result<UnixListener, ListenError>
 #[derive(Debug)]
 pub struct Connection {
     socket: Socketed,
+    peer: Peer,
     /// Until the first byte comes: when it is given up.
     silent: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(socket: Socketed, place: OwnedSemaphorePermit) -> Self {
+    fn new(socket: Socketed, peer: Peer, place: OwnedSemaphorePermit) -> Self {
         Self {
             socket,
+            peer,
             silent: Some(Box::pin(sleep(PATIENCE))),
             _place: place,
         }
@@ -230,9 +238,11 @@ enum Socketed {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
 }
 
 /// Calls a method of whichever socket it is.

@@ -21,6 +21,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Error as ReflectionError;
 
+use crate::audit::Audit;
 use crate::auth::{Access, Gate};
 use crate::http::{Watched, pages};
 use crate::limits::MESSAGE;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub stores: Stores,
     /// Who may do what.
     pub access: Access,
+    /// Where it is noted who did what.
+    pub audit: Audit,
     /// The largest blob that is taken; 0 for any.
     pub max_blob: u64,
     /// What uploads may hold in memory on their way to the store.
@@ -80,12 +83,16 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
     let Parts {
         stores,
         access,
+        audit,
         max_blob,
         upload_memory,
         clock,
     } = parts;
     let access = Arc::new(access);
-    let gate = Gate(access.clone());
+    let gate = Gate {
+        access: access.clone(),
+        audit,
+    };
     let metrics = Metrics::default();
     let uploads = Uploads::new(stores.blobs.clone(), upload_memory);
     let stopping = CancellationToken::new();

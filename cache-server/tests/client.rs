@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ashlar_cache_server::audit::Audit;
 use ashlar_cache_server::auth::Access;
 use ashlar_cache_server::routes::{Parts, assemble};
 use ashlar_cache_server::stores::Stores;
@@ -39,6 +40,7 @@ async fn services(root: &std::path::Path, blobs: Option<Arc<dyn BlobStore>>) -> 
     let parts = Parts {
         stores,
         access: Access::OPEN,
+        audit: Audit::none(),
         max_blob: 0,
         upload_memory: 64 << 20,
         clock: clock::system(),

@@ -86,14 +86,25 @@ pub fn is_within(namespace: &str, top: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     name: Arc<str>,
+    rules: Arc<str>,
     grants: Arc<[Grant]>,
 }
 
 impl Caller {
     /// A caller with a name for people.
     pub fn new(name: impl Into<Arc<str>>, grants: impl Into<Arc<[Grant]>>) -> Self {
+        Self::known(name, "", grants)
+    }
+
+    /// A caller that rules gave its rights.
+    pub fn known(
+        name: impl Into<Arc<str>>,
+        rules: impl Into<Arc<str>>,
+        grants: impl Into<Arc<[Grant]>>,
+    ) -> Self {
         Self {
             name: name.into(),
+            rules: rules.into(),
             grants: grants.into(),
         }
     }
@@ -107,6 +118,16 @@ impl Caller {
     /// Its name, as the audit log has it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its name, for those who keep it.
+    pub fn shared_name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// The names of the rules that gave it its rights; empty if there are no rules.
+    pub fn rules(&self) -> Arc<str> {
+        self.rules.clone()
     }
 
     /// What it may do in a namespace.

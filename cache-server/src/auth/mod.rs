@@ -15,6 +15,8 @@ pub use caller::{Caller, Grant, Right, Rights};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
+use crate::audit::{Audit, Event, What};
+
 /// A file of tokens that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
@@ -185,13 +187,21 @@ fn everywhere(name: &str, may_write: bool) -> Caller {
 
 /// Lets requests in, or not.
 #[derive(Debug, Clone)]
-pub struct Gate(pub std::sync::Arc<Access>);
+pub struct Gate {
+    /// Who may do what.
+    pub access: std::sync::Arc<Access>,
+    /// Where it is noted who was refused.
+    pub audit: Audit,
+}
 
 impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let header = request.metadata().get("authorization");
         let header = header.map(|value| value.to_str().unwrap_or_default());
-        let caller = self.0.caller(header)?;
+        let caller = self.access.caller(header).inspect_err(|status| {
+            let event = Event::new(What::Request).from(request.extensions().get());
+            self.audit.note(event.ended(status));
+        })?;
         request.extensions_mut().insert(caller);
         Ok(request)
     }

@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::transport::{Server, ServerTlsConfig};
 
 use super::{access, identity, runtime};
+use crate::audit::Audit;
 use crate::auth::Access;
 use crate::failure::Failure;
 use crate::listen::{Listener, is_local, resolve};
@@ -99,6 +100,7 @@ async fn serve(
     let assembled = assemble(Parts {
         stores: Stores::on_disk(store),
         access,
+        audit: Audit::none(),
         max_blob: settings.max_blob.given().unwrap_or(0),
         upload_memory: settings.upload_memory.given().unwrap_or(u64::MAX),
         clock: clock::system(),

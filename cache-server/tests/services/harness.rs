@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ashlar_cache_server::audit::Audit;
 use ashlar_cache_server::auth::Access;
 use ashlar_cache_server::limits;
 use ashlar_cache_server::metrics::CountLayer;
@@ -71,6 +72,7 @@ impl Harness {
         let assembled = assemble(Parts {
             stores,
             access,
+            audit: Audit::none(),
             max_blob,
             upload_memory: 64 << 20,
             clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(1_000_000)),

@@ -1,5 +1,6 @@
 //! The same over gRPC, with `ashlar-cache` on a socket.
 
+use ashlar_cache_server::audit::Audit;
 use ashlar_cache_server::auth::Access;
 use ashlar_cache_server::routes::{Parts, assemble};
 use ashlar_cache_server::stores::Stores;
@@ -29,6 +30,7 @@ impl Served {
         let parts = Parts {
             stores: Stores::on_disk(&Arc::new(store.unwrap())),
             access: Access::OPEN,
+            audit: Audit::none(),
             max_blob: 0,
             upload_memory: 64 << 20,
             clock: clock::system(),
