@@ -7,6 +7,7 @@
 //! | `ASHLAR_TEST_ROOT` | scratch space on a disk that any user can reach | `/var/tmp/ashlar-e2e` |
 //! | `ASHLAR_TEST_BASES` | what `scripts/bases.sh` made | `target/test-bases` |
 //! | `ASHLAR_TEST_JUDGES` | what `scripts/cache-judges.sh` fetched | `target/test-judges` |
+//! | `ASHLAR_TEST_S3` | the S3 server | `s3s-fs` among the judges |
 //! | `ASHLAR_TEST_SEED` | the one seed that tests with seeds are to run | |
 //! | `ASHLAR_TEST_RUNS` | how many seeds they are to run | a few |
 //! | `ASHLAR_TEST_SKIPS` | file that names the skipped tests | `target/test-skips.log` |
@@ -78,6 +79,11 @@ pub(crate) fn judges() -> PathBuf {
     path_or("ASHLAR_TEST_JUDGES", || {
         repository().join("target/test-judges")
     })
+}
+
+/// The S3 server.
+pub(crate) fn s3_server() -> PathBuf {
+    path_or("ASHLAR_TEST_S3", || judges().join("s3s-fs"))
 }
 
 /// A variable that is a number.
