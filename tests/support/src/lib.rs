@@ -18,6 +18,7 @@
 //! | [`judge`] | foreign readers of images: skopeo and GNU tar, umoci, buildah |
 //! | [`registry`] | Debian's docker-registry, and proxies that make it misbehave |
 //! | [`cache_server`] | an `ashlar-cache` that is started, stopped, killed and started again |
+//! | [`redis`] | real Redis servers: one, a cluster, a master with Sentinels |
 //! | [`reapi`] | foreign servers and clients of the Remote Execution API |
 //! | [`wire`] | a TCP proxy that counts bytes, and delays, cuts, stalls and changes them |
 //! | [`web`] | an HTTP server that does to its clients what a test tells it to |
@@ -49,6 +50,7 @@ pub mod numbers;
 pub mod processes;
 pub mod progress;
 pub mod reapi;
+pub mod redis;
 pub mod registry;
 pub mod seeds;
 pub mod service;
