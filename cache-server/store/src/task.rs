@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tracing::Instrument as _;
 
 /// A running task. Dropping it aborts the task.
 #[derive(Debug)]
@@ -12,11 +13,11 @@ pub struct Task<T> {
     handle: JoinHandle<T>,
 }
 
-/// Starts a task on the current runtime.
+/// Starts a task on the current runtime, as part of the current span.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Task<T> {
     Task {
-        handle: tokio::spawn(future),
+        handle: tokio::spawn(future.in_current_span()),
     }
 }
 
@@ -26,7 +27,7 @@ pub fn spawn_on<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> Task<T> {
     Task {
-        handle: runtime.spawn(future),
+        handle: runtime.spawn(future.in_current_span()),
     }
 }
 

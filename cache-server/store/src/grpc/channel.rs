@@ -15,6 +15,9 @@ use tonic::codegen::Service;
 use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::http::{HeaderValue, Request, Response};
 use tonic::transport::{Channel, Error};
+use tracing::Instrument as _;
+
+use super::trace;
 
 /// A service for tonic's generated clients. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -60,9 +63,15 @@ impl Service<Request<Body>> for GrpcChannel {
                 .headers_mut()
                 .insert(AUTHORIZATION, authorization.clone());
         }
+        let span = trace::begin(&mut request);
         Box::pin(async move {
-            poll_fn(|context| connection.poll_ready(context)).await?;
-            connection.call(request).await
+            let outcome = async {
+                poll_fn(|context| connection.poll_ready(context)).await?;
+                connection.call(request).await
+            };
+            let outcome = outcome.instrument(span.clone()).await;
+            trace::end(&span, &outcome);
+            outcome
         })
     }
 }

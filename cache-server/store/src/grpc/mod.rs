@@ -7,6 +7,7 @@
 //! | [`capabilities`] | what a server says of itself |
 //! | [`status`] | gRPC's words for failures, in ours |
 //! | `batch` | small blobs, many in a message |
+//! | `trace` | calls as spans, and the trace that they belong to |
 //! | `upload`, `download` | large ones, as streams that go on after a break |
 //! | `zstd` | compression of streams |
 //!
@@ -22,6 +23,7 @@ pub mod channel;
 mod download;
 pub mod endpoint;
 pub mod status;
+mod trace;
 mod upload;
 mod zstd;
 
