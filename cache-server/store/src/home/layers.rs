@@ -16,6 +16,9 @@ const INDEX_CONTEXT: &str = "ashlar 2026-11 layer index file v1";
 /// The most that a record takes on disk: few are longer than a block.
 pub(super) const SMALL_RECORD: u64 = on_disk(4096);
 
+/// How often the removal of a directory is tried into which others may still write.
+const REMOVAL_TRIES: usize = 10;
+
 pub(super) fn random_hex() -> Result<String, StoreError> {
     let mut bytes = [0; 16];
     fill_random(&mut bytes)?;
@@ -173,14 +176,28 @@ impl Home {
     }
 
     /// Forgets a layer's record, index and tar. Its trees are the sandbox's to remove.
+    ///
+    /// Others may store something of the layer at this moment, so its directory is first moved to
+    /// where nobody looks for it; what they store afterwards is without a record, and counts as
+    /// nothing.
     pub fn forget_layer(&self, id: &LayerId) -> Result<(), StoreError> {
         let path = self.layer_directory(id);
-        match fs::remove_dir_all(&path) {
+        let scratch = self.scratch()?;
+        let removed = match fs::rename(&path, scratch.path().join("layer")) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(StoreError::io("remove", &path, error))
             }
             _ => Ok(()),
+        };
+        for _ in 0..REMOVAL_TRIES {
+            // Who looked the directory up before it was moved may still put a file into it. What
+            // stays is swept later.
+            match fs::remove_dir_all(scratch.path()) {
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+                _ => break,
+            }
         }
+        removed
     }
 }
 
@@ -213,6 +230,8 @@ pub(super) fn list_names<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use ashlar_model::descriptor::Descriptor;
     use ashlar_model::layer::{Entry, EntryKind, LayerPath, Metadata, StoredBlob};
     use ashlar_model::media_type::{Compression, OCI_LAYER_GZIP};
@@ -250,6 +269,34 @@ mod tests {
 
         home.forget_layer(&id).unwrap();
         assert_eq!(home.layer(&id).unwrap(), None);
+    }
+
+    #[test]
+    fn a_layer_is_forgotten_while_somebody_stores_something_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open(directory.path()).unwrap();
+        let layer = LayerRecord::made_by_step(home.new_layer_id().unwrap());
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    home.put_layer_index(&layer.id, &LayerIndex::default())
+                        .unwrap();
+                }
+            });
+            for _ in 0..200 {
+                home.put_layer(&layer).unwrap();
+                let forgotten = home.forget_layer(&layer.id);
+                let known = home.layer(&layer.id);
+                if forgotten.is_err() || !matches!(known, Ok(None)) {
+                    over.store(true, Ordering::Relaxed);
+                    panic!("{forgotten:?} {known:?}");
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let scratch = fs::read_dir(directory.path().join("tmp")).unwrap();
+        assert_eq!(scratch.count(), 0);
     }
 
     #[test]

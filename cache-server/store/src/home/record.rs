@@ -21,6 +21,10 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 
+/// How often a directory is made for a file. Only somebody who forgets it at that very moment makes
+/// a second time necessary.
+const DIRECTORY_TRIES: usize = 10;
+
 /// Writes `bytes` under a temporary name beside `path` and renames it into place.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -33,8 +37,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         fs::rename(&temporary, path)
     };
     let mut result = write();
-    if matches!(&result, Err(error) if error.kind() == ErrorKind::NotFound) {
-        // The directory is made on first use.
+    for _ in 0..DIRECTORY_TRIES {
+        if !matches!(&result, Err(error) if error.kind() == ErrorKind::NotFound) {
+            break;
+        }
+        // The directory is made on first use. It may go again meanwhile, with all that is in it.
         result = path
             .parent()
             .map_or(Ok(()), fs::create_dir_all)

@@ -59,13 +59,20 @@ impl LocalExecutor {
                 fetcher.fetch(&blob.descriptor, repositories).await?;
                 Ok(blobs.path(&blob.descriptor.digest))
             }
-            (LayerOrigin::Shared { copies }, _) => self.fetch_shared(record, copies, None).await,
+            (LayerOrigin::Shared { copies }, _) => {
+                let fetched = self.fetch_shared(record, copies, None).await;
+                if matches!(fetched, Err(StepError::LayersLost { .. })) {
+                    self.forget_lost(record)?;
+                }
+                fetched
+            }
             _ => Err(lost(record)),
         }
     }
 
     /// Fetches a layer that another machine made; several may want it at the same time. `beside`
-    /// takes its tar while it comes.
+    /// takes its tar while it comes. If it is nowhere it is lost, and the caller
+    /// [forgets](Self::forget_lost) it when nobody writes for it any more.
     pub(super) async fn fetch_shared(
         &self,
         record: &LayerRecord,
@@ -81,13 +88,17 @@ impl LocalExecutor {
         if self.home().holds_tar_of(record) {
             return Ok(self.home().tar_path(&record.id));
         }
-        // A layer that is known must have its files: without them no result that names it may be
-        // found again.
+        Err(lost(record))
+    }
+
+    /// Forgets a layer that cannot be had, unless it has a tree: a layer that is known must have
+    /// its files, for without them no result that names it may be found again.
+    pub(super) fn forget_lost(&self, record: &LayerRecord) -> Result<(), StepError> {
         let mut maps = self.home().tree_id_maps().map_err(of_store)?.into_iter();
         if !maps.any(|map| self.home().tree_path(&map, &record.id).is_dir()) {
             self.home().forget_layer(&record.id).map_err(of_store)?;
         }
-        Err(lost(record))
+        Ok(())
     }
 
     /// The SHA-256 that a packed form of a layer should have, where it was noted.

@@ -143,7 +143,14 @@ impl LocalExecutor {
         match (fetched, unpacked) {
             // If it was not unpacked, it came too late, or only the second copy was whole.
             (Ok(_), unpacked) => Ok(unpacked),
-            (Err(error), None) => Err(error),
+            // What is lost is forgotten here and not by who fetched: the worker, which stores the
+            // layer's index and tree, has answered by now.
+            (Err(error), None) => {
+                if matches!(error, StepError::LayersLost { .. }) {
+                    self.forget_lost(record)?;
+                }
+                Err(error)
+            }
             (Err(error), Some(_)) => {
                 // It was not what its record says, which is forgotten only while there is no tree.
                 self.home().forget_layer(&record.id).map_err(of_store)?;
