@@ -38,7 +38,7 @@ impl Watched {
         if self.stopping.load(Ordering::Acquire) {
             return Err("the server is being stopped");
         }
-        match timeout(ANSWER, self.stores.upkeep.ready()).await {
+        match timeout(ANSWER, self.stores.upkeep().ready()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => {
                 drop(crate::status::of_fault(&fault));
@@ -78,12 +78,13 @@ async fn metrics_page(headers: &HeaderMap, watched: &Watched, access: Option<&Ac
             return (StatusCode::UNAUTHORIZED, text).into_response();
         }
     }
-    let usage = timeout(ANSWER, watched.stores.upkeep.usage()).await;
+    let usage = timeout(ANSWER, watched.stores.upkeep().usage()).await;
     let now = Now {
         usage: usage.ok().and_then(Result::ok),
-        leases: watched.stores.leases.count(),
+        leases: watched.stores.leases_held(),
         uploads: watched.uploads.count(),
         ready: watched.ready().await.is_ok(),
+        ..Now::default()
     };
     match watched.metrics.page(&now) {
         Ok(page) => metrics::answer(page),

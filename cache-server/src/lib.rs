@@ -4,12 +4,13 @@
 //! |---|---|
 //! | [`service`] | the gRPC services, one file each |
 //! | [`routes`] | all services put together |
-//! | [`stores`] | what they serve from |
+//! | [`stores`], [`namespaces`] | what they serve from, and what each caller sees of it |
 //! | [`auth`] | who may read and who may write |
 //! | [`audit`] | who did, and who was refused |
 //! | [`limits`] | what a client can ask for |
 //! | [`status`] | what clients are told when something fails |
 //! | [`http`], [`metrics`] | pages for those who look after the server |
+//! | [`trace`] | what requests do, for OpenTelemetry |
 //! | [`cli`], [`settings`], [`commands`] | the command `ashlar-cache` |
 //! | [`listen`], [`tls`], [`log`], [`notify`], [`failure`] | the server and the system around it |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod namespaces;
 pub mod notify;
 pub mod routes;
 pub mod service;
@@ -31,6 +33,7 @@ pub mod settings;
 pub mod status;
 pub mod stores;
 pub mod tls;
+pub mod trace;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -94,7 +94,7 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
         audit,
     };
     let metrics = Metrics::default();
-    let uploads = Uploads::new(stores.blobs.clone(), upload_memory);
+    let uploads = Uploads::new(upload_memory);
     let stopping = CancellationToken::new();
     let watched = Watched {
         stores: stores.clone(),
@@ -155,7 +155,7 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
         .add_service(gated!(
             LeasesServer,
             LeasesService {
-                leases: stores.leases.clone(),
+                stores: stores.clone(),
                 stopping: stopping.clone(),
             }
         ))
@@ -168,7 +168,7 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
         ))
         .add_service(gated!(
             CacheMountsServer,
-            CacheMountsService::new(stores, clock)
+            CacheMountsService { stores, clock }
         ))
         .add_service(health_service)
         .add_service(InterceptedService::new(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ashlar_cache_server::audit::Audit;
 use ashlar_cache_server::auth::Access;
 use ashlar_cache_server::routes::{Parts, assemble};
-use ashlar_cache_server::stores::Stores;
+use ashlar_cache_server::stores::{Engines, Stores};
 use ashlar_model::cas::{CasDigest, DigestFunction};
 use ashlar_model::executor::BoxFuture;
 use ashlar_store::blob_store::{ByteRange, ByteStream, collect, once};
@@ -33,12 +33,12 @@ use tonic::transport::{Channel, Endpoint, Server};
 async fn services(root: &std::path::Path, blobs: Option<Arc<dyn BlobStore>>) -> Routes {
     let store = DiskStore::open(root, DiskSettings::default(), clock::system());
     let store = Arc::new(store.expect("a fresh store"));
-    let mut stores = Stores::on_disk(&store);
+    let mut engines = Engines::on_disk(&store);
     if let Some(blobs) = blobs {
-        stores.blobs = blobs;
+        engines.blobs = blobs;
     }
     let parts = Parts {
-        stores,
+        stores: Stores::shared(engines),
         access: Access::OPEN,
         audit: Audit::none(),
         max_blob: 0,

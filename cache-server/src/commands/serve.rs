@@ -24,8 +24,8 @@ use crate::metrics::CountLayer;
 use crate::routes::{Assembled, Parts, assemble};
 use crate::settings::Settings;
 use crate::settings::env::Environment;
-use crate::stores::Stores;
-use crate::{limits, log, notify};
+use crate::stores::{Engines, Stores};
+use crate::{limits, log, notify, trace};
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,13 @@ enum End {
 /// Runs the server until it is told to stop.
 pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure> {
     let filter = log::filter(&settings.log).map_err(Failure::usage)?;
-    log::start(filter, settings.log_format, environment.no_color());
+    let traces = trace::start(settings, environment)?;
+    log::start(
+        filter,
+        settings.log_format,
+        environment.no_color(),
+        traces.as_ref(),
+    );
     let runtime = runtime()?;
     let addresses = runtime
         .block_on(resolve(&settings.listen))
@@ -60,6 +66,9 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure
     // Requests that were cut off have no say in when the store is closed.
     runtime.shutdown_timeout(Duration::from_secs(5));
     drop(store);
+    if let Some(traces) = traces {
+        traces.finish();
+    }
     match end? {
         End::Drained => tracing::info!("stopped"),
         End::CutOff => tracing::warn!("stopped; requests that took too long were cut off"),
@@ -98,7 +107,7 @@ async fn serve(
     listener: Listener,
 ) -> Result<End, Failure> {
     let assembled = assemble(Parts {
-        stores: Stores::on_disk(store),
+        stores: Stores::shared(Engines::on_disk(store)),
         access,
         audit: Audit::none(),
         max_blob: settings.max_blob.given().unwrap_or(0),

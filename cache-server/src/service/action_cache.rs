@@ -1,20 +1,21 @@
 //! `ActionCache`: results, one at a time.
 
-use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
+use ashlar_model::cas::{CasDigest, DigestFunction};
 use ashlar_proto::convert;
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::action_cache_server::ActionCache;
-use ashlar_store::action_cache::{ActionCache as _, PutMode};
 use ashlar_store::lease::{Committed, Fence};
 use ashlar_store::{Fault, FaultKind};
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::request::action_key;
+use super::request::action;
 use crate::metrics::Metrics;
+use crate::auth::Right;
 use crate::stores::Stores;
-use crate::{auth, limits, status};
+use crate::stores::view::{Kind, View};
+use crate::{limits, status};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -31,20 +32,16 @@ impl ActionCache for ActionCacheService {
         &self,
         request: Request<reapi::GetActionResultRequest>,
     ) -> Result<Response<reapi::ActionResult>, Status> {
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        let key = action_key(
-            &request.instance_name,
-            request.digest_function,
-            request.action_digest.as_ref(),
-        )?;
-        let keys = [key];
-        let found = self.stores.results.get(&keys).await;
-        let found = found.map_err(|fault| status::of_fault(&fault))?;
-        let Some(encoded) = found.into_iter().next().flatten() else {
-            self.metrics.misses.inc();
+        let action = action(request.digest_function, request.action_digest.as_ref())?;
+        let found = view.get_one(Kind::Result, &action).await;
+        let Some(encoded) = found.map_err(|fault| status::of_fault(&fault))? else {
+            self.metrics.missed(view.instance());
             return Err(Status::not_found("the action has no result here"));
         };
-        self.metrics.hits.inc();
+        self.metrics.hit(view.instance());
         let mut result = decode(&encoded)?;
         let wanted = Inline {
             stdout: request.inline_stdout,
@@ -52,9 +49,9 @@ impl ActionCache for ActionCacheService {
             files: &request.inline_output_files,
         };
         let mut room = limits::BATCH.saturating_sub(encoded.len() as u64);
-        let gaps = gaps(&result, &wanted, keys[0].action.function, &mut room);
+        let gaps = gaps(&result, &wanted, action.function, &mut room);
         let blobs: Vec<_> = gaps.iter().map(|gap| gap.blob).collect();
-        let read = self.stores.blobs.read_many(&blobs).await;
+        let read = view.blobs().read_many(&blobs).await;
         for (gap, read) in gaps.iter().zip(read) {
             fill(&mut result, gap, read);
         }
@@ -65,18 +62,17 @@ impl ActionCache for ActionCacheService {
         &self,
         request: Request<reapi::UpdateActionResultRequest>,
     ) -> Result<Response<reapi::ActionResult>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Write)?;
         let request = request.into_inner();
-        let key = action_key(
-            &request.instance_name,
-            request.digest_function,
-            request.action_digest.as_ref(),
-        )?;
+        let action = action(request.digest_function, request.action_digest.as_ref())?;
         let result = request
             .action_result
             .ok_or_else(|| Status::invalid_argument("action_result is not set"))?;
         let encoded = Bytes::from(result.encode_to_vec());
-        store(&self.stores, &key, encoded, PutMode::Replace).await?;
+        check_complete(&view, &encoded, action.function).await?;
+        let put = view.put(Kind::Result, &action, encoded).await;
+        put.map_err(|fault| status::of_fault(&fault))?;
         Ok(Response::new(result))
     }
 }
@@ -90,48 +86,35 @@ pub fn decode(encoded: &[u8]) -> Result<reapi::ActionResult, Status> {
     })
 }
 
-/// Stores a result if all that it names is there: blobs first, key second. Gives the result that is
-/// there afterwards.
-pub async fn store(
-    stores: &Stores,
-    key: &ActionKey,
-    encoded: Bytes,
-    mode: PutMode,
-) -> Result<Bytes, Status> {
-    let missing = stores
-        .results
-        .missing_of(&encoded, key.action.function)
-        .await;
+/// Fails unless all that a result names is there for whoever stores it: blobs first, key second.
+pub async fn check_complete(
+    view: &View,
+    encoded: &[u8],
+    function: DigestFunction,
+) -> Result<(), Status> {
+    let missing = view.missing_of(encoded, function).await;
     let missing = missing.map_err(|fault| status::of_fault(&fault))?;
-    if !missing.is_empty() {
-        return Err(status::of_missing(&missing));
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(status::of_missing(&missing))
     }
-    let stored = stores.results.put(key, encoded, mode).await;
-    stored.map_err(|fault| status::of_fault(&fault))
 }
 
-/// Stores a result as [`store`] does, unless there is one already or the lease under which it was
-/// made was granted to another since. Gives the result that is there afterwards.
+/// Stores a complete result, unless there is one already or the lease under which it was made was
+/// granted to another since. Gives the result that is there afterwards.
 pub async fn commit(
-    stores: &Stores,
-    key: &ActionKey,
+    view: &View,
+    action: &CasDigest,
     encoded: Bytes,
     fence: Option<&Fence>,
 ) -> Result<Bytes, Status> {
-    let missing = stores
-        .results
-        .missing_of(&encoded, key.action.function)
-        .await;
-    let missing = missing.map_err(|fault| status::of_fault(&fault))?;
-    if !missing.is_empty() {
-        return Err(status::of_missing(&missing));
-    }
+    check_complete(view, &encoded, action.function).await?;
     let mut hole = None;
     // A result with a hole may be replaced by another with a hole, but not for ever.
     for _ in 0..4 {
-        let committed = stores
-            .leases
-            .commit(key, encoded.clone(), fence, hole.as_ref())
+        let committed = view
+            .commit(action, encoded.clone(), fence, hole.as_ref())
             .await;
         match committed.map_err(|fault| status::of_fault(&fault))? {
             Committed::Stored => return Ok(encoded),
@@ -141,7 +124,7 @@ pub async fn commit(
                 ));
             }
             Committed::AlreadyThere(there) => {
-                let lacks = stores.results.missing_of(&there, key.action.function).await;
+                let lacks = view.missing_of(&there, action.function).await;
                 if there == encoded || lacks.is_ok_and(|lacks| lacks.is_empty()) {
                     return Ok(there);
                 }

@@ -13,7 +13,8 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::chunks;
 use super::request::check_instance;
-use crate::{auth, limits};
+use crate::auth::{Caller, Right};
+use crate::limits;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -36,7 +37,10 @@ impl Capabilities for CapabilitiesService {
         &self,
         request: Request<GetCapabilitiesRequest>,
     ) -> Result<Response<ServerCapabilities>, Status> {
-        check_instance(&request.get_ref().instance_name)?;
+        // Whoever was let in may know what the server can do; there is nothing of anybody's in it.
+        let instance = &request.get_ref().instance_name;
+        check_instance(instance)?;
+        let may_write = Caller::of(&request).may(Right::Write, instance);
         let functions = [DigestFunction::Sha256, DigestFunction::Blake3];
         let zstd = vec![compressor::Value::Zstd.into()];
         let cache = CacheCapabilities {
@@ -44,7 +48,7 @@ impl Capabilities for CapabilitiesService {
                 .map(|function| function_to_wire(function).into())
                 .to_vec(),
             action_cache_update_capabilities: Some(ActionCacheUpdateCapabilities {
-                update_enabled: auth::may_write(&request),
+                update_enabled: may_write,
             }),
             cache_priority_capabilities: Some(PriorityCapabilities {
                 priorities: vec![priority_capabilities::PriorityRange {

@@ -7,10 +7,9 @@
 //! Cuts are those of FastCDC as REAPI prescribes: normalization 2, a quarter of the average at
 //! least, four times the average at most.
 
-use ashlar_model::cas::{ActionKey, CasDigest};
+use ashlar_model::cas::CasDigest;
 use ashlar_proto::convert::{digest_from_wire, digest_to_wire};
 use ashlar_proto::wire::reapi;
-use ashlar_store::action_cache::{ActionCache as _, PutMode};
 use ashlar_store::blob_store::{ByteRange, ByteStream};
 use ashlar_store::{BlobStore, Fault, FaultKind};
 use bytes::{Bytes, BytesMut};
@@ -20,60 +19,48 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::action_cache::decode;
+use crate::auth::Right;
 use crate::status;
-use crate::stores::Stores;
+use crate::stores::view::{Kind, View};
 
 /// The size of a chunk on average.
 pub const AVERAGE: usize = 512 << 10;
-
-/// Where the lists are: no client can name it, for one of its segments is a keyword. What a blob
-/// consists of is the same in every instance.
-const INSTANCE: &str = "operations/chunks";
 
 /// So many bytes of chunks are stored at once.
 const GROUP: usize = 8 << 20;
 
 /// The key under which a blob's list of chunks is kept.
-fn key(blob: &CasDigest) -> ActionKey {
+fn key(blob: &CasDigest) -> CasDigest {
     let text = format!("ashlar.chunks/1 {blob}");
-    ActionKey {
-        instance: INSTANCE.to_owned(),
-        action: CasDigest::of(blob.function, text.as_bytes()),
-    }
+    CasDigest::of(blob.function, text.as_bytes())
 }
 
 /// The chunks of a blob. If they are not known and the client may write, they are made.
-pub async fn of_blob(
-    stores: &Stores,
-    blob: &CasDigest,
-    may_write: bool,
-) -> Result<Vec<CasDigest>, Status> {
-    if let Some(known) = lookup(stores, blob).await? {
+pub async fn of_blob(view: &View, blob: &CasDigest) -> Result<Vec<CasDigest>, Status> {
+    if let Some(known) = lookup(view, blob).await? {
         return Ok(known);
     }
-    if !may_write {
+    if !view.may(Right::Write) {
         return Err(Status::not_found(format!(
             "the chunks of {blob} are not known, and you may not let them be stored"
         )));
     }
-    let chunks = split(&*stores.blobs, blob).await;
+    let chunks = split(&**view.blobs(), blob).await;
     let chunks = chunks.map_err(|fault| status::of_fault(&fault))?;
-    remember(stores, blob, &chunks).await;
+    remember(view, blob, &chunks).await;
     Ok(chunks)
 }
 
 /// The list of chunks that is kept for a blob.
-async fn lookup(stores: &Stores, blob: &CasDigest) -> Result<Option<Vec<CasDigest>>, Status> {
+async fn lookup(view: &View, blob: &CasDigest) -> Result<Option<Vec<CasDigest>>, Status> {
     // The blob itself is looked at, too: it counts as used, and a list without it is of no use.
     let asked = [*blob];
-    let gone = stores.blobs.missing(&asked).await;
+    let gone = view.blobs().missing(&asked).await;
     if !gone.map_err(|fault| status::of_fault(&fault))?.is_empty() {
         return Err(Status::not_found(format!("{blob} is not there")));
     }
-    let keys = [key(blob)];
-    let found = stores.results.get(&keys).await;
-    let found = found.map_err(|fault| status::of_fault(&fault))?;
-    let Some(encoded) = found.into_iter().next().flatten() else {
+    let found = view.get_one(Kind::Chunks, &key(blob)).await;
+    let Some(encoded) = found.map_err(|fault| status::of_fault(&fault))? else {
         return Ok(None);
     };
     let mut chunks = Vec::new();
@@ -88,7 +75,7 @@ async fn lookup(stores: &Stores, blob: &CasDigest) -> Result<Option<Vec<CasDiges
 }
 
 /// Keeps a blob's list of chunks. One that cannot be kept is made again when it is asked for.
-async fn remember(stores: &Stores, blob: &CasDigest, chunks: &[CasDigest]) {
+async fn remember(view: &View, blob: &CasDigest, chunks: &[CasDigest]) {
     let files = chunks.iter().enumerate();
     let files = files.map(|(index, chunk)| reapi::OutputFile {
         path: format!("c{index:08}"),
@@ -99,10 +86,8 @@ async fn remember(stores: &Stores, blob: &CasDigest, chunks: &[CasDigest]) {
         output_files: files.collect(),
         ..Default::default()
     };
-    let kept = stores
-        .results
-        .put(&key(blob), result.encode_to_vec().into(), PutMode::Replace)
-        .await;
+    let encoded = result.encode_to_vec().into();
+    let kept = view.put(Kind::Chunks, &key(blob), encoded).await;
     if let Err(fault) = kept {
         tracing::warn!("the chunks of {blob} are not remembered: {fault}");
     }
@@ -164,7 +149,7 @@ fn cut(bytes: &[u8]) -> usize {
 
 /// Puts a blob together from chunks. What comes out is hashed: no client's word is taken for it.
 pub async fn splice(
-    stores: &Stores,
+    view: &View,
     blob: &CasDigest,
     chunks: Vec<CasDigest>,
 ) -> Result<(), Status> {
@@ -178,9 +163,9 @@ pub async fn splice(
         )));
     }
     let asked = [*blob];
-    let there = stores.blobs.missing(&asked).await;
+    let there = view.blobs().missing(&asked).await;
     let there = there.map_err(|fault| status::of_fault(&fault))?.is_empty();
-    let gone = stores.blobs.missing(&chunks).await;
+    let gone = view.blobs().missing(&chunks).await;
     let gone = gone.map_err(|fault| status::of_fault(&fault))?;
     if let Some(chunk) = gone.first() {
         return Err(Status::not_found(format!(
@@ -189,7 +174,7 @@ pub async fn splice(
         )));
     }
     if !there {
-        let written = stores.blobs.write(blob, joined(stores, &chunks)).await;
+        let written = view.blobs().write(blob, joined(view, &chunks)).await;
         written.map_err(|fault| match fault.kind {
             FaultKind::Invalid => {
                 Status::invalid_argument(format!("the chunks, put together, are not {blob}"))
@@ -197,14 +182,14 @@ pub async fn splice(
             _ => status::of_fault(&fault),
         })?;
         // Only now is it known that the chunks are the blob's.
-        remember(stores, blob, &chunks).await;
+        remember(view, blob, &chunks).await;
     }
     Ok(())
 }
 
 /// The bytes of chunks, one after another.
-fn joined(stores: &Stores, chunks: &[CasDigest]) -> ByteStream {
-    let blobs = stores.blobs.clone();
+fn joined(view: &View, chunks: &[CasDigest]) -> ByteStream {
+    let blobs = view.blobs().clone();
     let read = move |chunk: CasDigest| {
         let blobs = blobs.clone();
         async move { blobs.read(&chunk, ByteRange::WHOLE).await }

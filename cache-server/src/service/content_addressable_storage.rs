@@ -18,10 +18,12 @@ use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::byte_stream::upload::Uploads;
-use super::request::{check_instance, digest, digests, function};
+use super::request::{digest, digests, function};
 use super::{chunks, compression};
+use crate::auth::Right;
 use crate::stores::Stores;
-use crate::{auth, limits, status};
+use crate::stores::view::View;
+use crate::{limits, status};
 
 /// Digests of chunks in one message: well below what a message may have.
 const CHUNKS_IN_MESSAGE: usize = 10_000;
@@ -48,10 +50,11 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::FindMissingBlobsRequest>,
     ) -> Result<Response<reapi::FindMissingBlobsResponse>, Status> {
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let asked = digests(&request.blob_digests, function(request.digest_function)?)?;
-        let missing = self.stores.blobs.missing(&asked).await;
+        let missing = view.blobs().missing(&asked).await;
         let missing = missing.map_err(|fault| status::of_fault(&fault))?;
         Ok(Response::new(reapi::FindMissingBlobsResponse {
             missing_blob_digests: missing.iter().map(digest_to_wire).collect(),
@@ -62,9 +65,9 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::BatchUpdateBlobsRequest>,
     ) -> Result<Response<reapi::BatchUpdateBlobsResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Write)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let function = function(request.digest_function)?;
         let bytes = check_update_size(&request.requests)?;
         let _memory = self.uploads.reserve(bytes).await?;
@@ -88,7 +91,7 @@ impl ContentAddressableStorage for CasService {
                 status: Some(outcome),
             });
         }
-        let written = self.stores.blobs.write_many(blobs).await;
+        let written = view.blobs().write_many(blobs).await;
         for (place, written) in places.into_iter().zip(written) {
             if let (Err(fault), Some(outcome)) = (written, outcomes.get_mut(place)) {
                 outcome.status = Some(status::of_item(Err(&status::of_fault(&fault))));
@@ -103,8 +106,9 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::BatchReadBlobsRequest>,
     ) -> Result<Response<reapi::BatchReadBlobsResponse>, Status> {
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let asked = digests(&request.digests, function(request.digest_function)?)?;
         let total = asked
             .iter()
@@ -116,7 +120,7 @@ impl ContentAddressableStorage for CasService {
         let zstd = request
             .acceptable_compressors
             .contains(&Compressor::Zstd.into());
-        let read = self.stores.blobs.read_many(&asked).await;
+        let read = view.blobs().read_many(&asked).await;
         let responses = request.digests.into_iter().zip(read);
         let responses = responses.map(|(digest, read)| {
             let (data, compressor, outcome) = match read {
@@ -148,8 +152,9 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::GetTreeRequest>,
     ) -> Result<Response<Self::GetTreeStream>, Status> {
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let root = digest(
             request.root_digest.as_ref(),
             function(request.digest_function)?,
@@ -163,7 +168,7 @@ impl ContentAddressableStorage for CasService {
             let token = request.page_token.parse();
             token.map_err(|_| Status::invalid_argument("page_token is none of this server's"))?
         };
-        let walk = Walk::start(self.stores.clone(), root, page, skip).await?;
+        let walk = Walk::start(view, root, page, skip).await?;
         let pages = stream::try_unfold(walk, |mut walk| async move {
             Ok(walk.next_page().await?.map(|page| (page, walk)))
         });
@@ -174,15 +179,15 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::SplitBlobRequest>,
     ) -> Result<Response<reapi::SplitBlobResponse>, Status> {
-        let may_write = auth::may_write(&request);
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let blob = digest(
             request.blob_digest.as_ref(),
             function(request.digest_function)?,
             "blob_digest",
         )?;
-        let chunks = chunks::of_blob(&self.stores, &blob, may_write).await?;
+        let chunks = chunks::of_blob(&view, &blob).await?;
         if chunks.len() > CHUNKS_IN_MESSAGE * 4 {
             return Err(Status::failed_precondition(
                 "the list of chunks is too long for one message: use GetChunkMapping",
@@ -200,15 +205,15 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::GetChunkMappingRequest>,
     ) -> Result<Response<Self::GetChunkMappingStream>, Status> {
-        let may_write = auth::may_write(&request);
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let blob = digest(
             request.blob_digest.as_ref(),
             function(request.digest_function)?,
             "blob_digest",
         )?;
-        let chunks = chunks::of_blob(&self.stores, &blob, may_write).await?;
+        let chunks = chunks::of_blob(&view, &blob).await?;
         let pages: Vec<_> = chunks
             .chunks(CHUNKS_IN_MESSAGE)
             .enumerate()
@@ -231,13 +236,13 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<reapi::SpliceBlobRequest>,
     ) -> Result<Response<reapi::SpliceBlobResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Write)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let function = function(request.digest_function)?;
         let blob = digest(request.blob_digest.as_ref(), function, "blob_digest")?;
         let chunks = digests(&request.chunk_digests, function)?;
-        self.splice(blob, chunks).await?;
+        self.splice(&view, blob, chunks).await?;
         Ok(Response::new(reapi::SpliceBlobResponse {
             blob_digest: Some(digest_to_wire(&blob)),
         }))
@@ -247,12 +252,14 @@ impl ContentAddressableStorage for CasService {
         &self,
         request: Request<Streaming<reapi::RegisterChunkMappingRequest>>,
     ) -> Result<Response<reapi::RegisterChunkMappingResponse>, Status> {
-        auth::require_write(&request)?;
-        let mut messages = request.into_inner();
+        let (metadata, extensions, mut messages) = request.into_parts();
         let Some(first) = messages.message().await? else {
             return Err(Status::invalid_argument("the stream has no request"));
         };
-        check_instance(&first.instance_name)?;
+        let sender = Request::from_parts(metadata, extensions, ());
+        let view = self
+            .stores
+            .open(&sender, &first.instance_name, Right::Write)?;
         let function = function(first.digest_function)?;
         let blob = digest(first.blob_digest.as_ref(), function, "blob_digest")?;
         let mut chunks = digests(&first.chunk_digests, function)?;
@@ -262,7 +269,7 @@ impl ContentAddressableStorage for CasService {
                 break;
             }
         }
-        self.splice(blob, chunks).await?;
+        self.splice(&view, blob, chunks).await?;
         Ok(Response::new(reapi::RegisterChunkMappingResponse {
             blob_digest: Some(digest_to_wire(&blob)),
         }))
@@ -270,7 +277,12 @@ impl ContentAddressableStorage for CasService {
 }
 
 impl CasService {
-    async fn splice(&self, blob: CasDigest, chunks: Vec<CasDigest>) -> Result<(), Status> {
+    async fn splice(
+        &self,
+        view: &View,
+        blob: CasDigest,
+        chunks: Vec<CasDigest>,
+    ) -> Result<(), Status> {
         if chunks.len() > limits::CHUNKS {
             return Err(Status::invalid_argument(format!(
                 "a blob has no more than {} chunks here",
@@ -278,7 +290,7 @@ impl CasService {
             )));
         }
         check_blob_size(&blob, self.max_blob)?;
-        chunks::splice(&self.stores, &blob, chunks).await
+        chunks::splice(view, &blob, chunks).await
     }
 }
 
@@ -356,7 +368,7 @@ fn packed(bytes: Bytes, zstd: bool) -> (Bytes, Compressor) {
 /// but the tree, so a page's token is the number of directories before it.
 #[derive(Debug)]
 struct Walk {
-    stores: Stores,
+    view: View,
     /// Directories to read, the next one first.
     queue: std::collections::VecDeque<CasDigest>,
     met: HashSet<CasDigest>,
@@ -369,14 +381,9 @@ struct Walk {
 }
 
 impl Walk {
-    async fn start(
-        stores: Stores,
-        root: CasDigest,
-        page: usize,
-        skip: usize,
-    ) -> Result<Self, Status> {
+    async fn start(view: View, root: CasDigest, page: usize, skip: usize) -> Result<Self, Status> {
         let mut walk = Self {
-            stores,
+            view,
             queue: [root].into(),
             met: [root].into(),
             ready: std::collections::VecDeque::new(),
@@ -405,7 +412,7 @@ impl Walk {
             group.extend(self.queue.pop_front());
         }
         group.retain(|directory| directory.size <= limits::BATCH);
-        let read = self.stores.blobs.read_many(&group).await;
+        let read = self.view.blobs().read_many(&group).await;
         for (digest, read) in group.iter().zip(read) {
             let bytes = match read {
                 Ok(bytes) => bytes,

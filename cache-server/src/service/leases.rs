@@ -2,38 +2,38 @@
 //! [`ashlar_store::lease`].
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use ashlar_proto::convert::{duration_from_wire, duration_to_wire};
 use ashlar_proto::wire::ext;
 use ashlar_proto::wire::ext::acquire_response::Outcome;
 use ashlar_proto::wire::ext::leases_server::Leases as LeasesApi;
-use ashlar_store::lease::{Acquired, Held, LeaseKey, LeaseStore};
+use ashlar_store::lease::{Acquired, Held, LeaseKey};
 use futures::{Stream, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::request::check_instance;
-use crate::{auth, limits, status};
+use crate::auth::Right;
+use crate::stores::Stores;
+use crate::stores::view::View;
+use crate::{limits, status};
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct LeasesService {
-    /// The leases.
-    pub leases: Arc<dyn LeaseStore>,
+    /// What it serves from.
+    pub stores: Stores,
     /// Ends those who watch, when the server is stopped.
     pub stopping: CancellationToken,
 }
 
-fn key(instance: String, key: String) -> Result<LeaseKey, Status> {
-    check_instance(&instance)?;
+fn key(view: &View, key: String) -> Result<LeaseKey, Status> {
     if key.is_empty() || key.len() > limits::LEASE_KEY {
         return Err(Status::invalid_argument(format!(
             "the key of a lease has 1 to {} bytes",
             limits::LEASE_KEY
         )));
     }
-    Ok(LeaseKey { instance, key })
+    Ok(view.lease_key(key))
 }
 
 fn to_wire(held: Held) -> ext::Held {
@@ -50,9 +50,10 @@ impl LeasesApi for LeasesService {
         &self,
         request: Request<ext::AcquireRequest>,
     ) -> Result<Response<ext::AcquireResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Lease)?;
         let request = request.into_inner();
-        let key = key(request.instance_name, request.key)?;
+        let key = key(&view, request.key)?;
         if request.holder.len() > limits::LEASE_HOLDER {
             return Err(Status::invalid_argument(format!(
                 "the name of a holder has no more than {} bytes",
@@ -61,7 +62,7 @@ impl LeasesApi for LeasesService {
         }
         let ttl = request.ttl.as_ref().and_then(duration_from_wire);
         let ttl = ttl.ok_or_else(|| Status::invalid_argument("ttl is not set, or negative"))?;
-        let acquired = self.leases.acquire(&key, &request.holder, ttl).await;
+        let acquired = view.leases().acquire(&key, &request.holder, ttl).await;
         let outcome = match acquired.map_err(|fault| status::of_fault(&fault))? {
             Acquired::Granted(grant) => Outcome::Granted(ext::Lease {
                 token: grant.token,
@@ -79,10 +80,11 @@ impl LeasesApi for LeasesService {
         &self,
         request: Request<ext::RenewRequest>,
     ) -> Result<Response<ext::RenewResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Lease)?;
         let request = request.into_inner();
-        let key = key(request.instance_name, request.key)?;
-        let renewed = self.leases.renew(&key, &request.token).await;
+        let key = key(&view, request.key)?;
+        let renewed = view.leases().renew(&key, &request.token).await;
         let ttl = renewed.map_err(|fault| status::of_fault(&fault))?;
         Ok(Response::new(ext::RenewResponse {
             ttl: Some(duration_to_wire(ttl)),
@@ -93,10 +95,11 @@ impl LeasesApi for LeasesService {
         &self,
         request: Request<ext::ReleaseRequest>,
     ) -> Result<Response<ext::ReleaseResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Lease)?;
         let request = request.into_inner();
-        let key = key(request.instance_name, request.key)?;
-        let released = self.leases.release(&key, &request.token).await;
+        let key = key(&view, request.key)?;
+        let released = view.leases().release(&key, &request.token).await;
         released.map_err(|fault| status::of_fault(&fault))?;
         Ok(Response::new(ext::ReleaseResponse {}))
     }
@@ -107,9 +110,10 @@ impl LeasesApi for LeasesService {
         &self,
         request: Request<ext::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let request = request.into_inner();
-        let key = key(request.instance_name, request.key)?;
-        let (leases, stopping) = (self.leases.clone(), self.stopping.clone());
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
+        let key = key(&view, request.into_inner().key)?;
+        let (leases, stopping) = (view.leases().clone(), self.stopping.clone());
         // The number of the holder that the client was told of; `None` once it knows of nobody.
         let answers = stream::unfold(Some(0), move |seen| {
             let (leases, stopping, key) = (leases.clone(), stopping.clone(), key.clone());

@@ -6,13 +6,14 @@ use std::time::Duration;
 use ashlar_proto::convert::{duration_from_wire, time_to_wire};
 use ashlar_proto::wire::ext;
 use ashlar_proto::wire::ext::pins_server::Pins;
-use ashlar_store::action_cache::ActionCache as _;
 use ashlar_store::clock::Clock;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::request::action_key;
+use super::request::action;
+use crate::auth::Right;
+use crate::status;
 use crate::stores::Stores;
-use crate::{auth, status};
+use crate::stores::view::Kind;
 
 /// The longest that anything is pinned for.
 const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -40,26 +41,26 @@ impl Pins for PinsService {
         &self,
         request: Request<ext::PinRequest>,
     ) -> Result<Response<ext::PinResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Admin)?;
         let request = request.into_inner();
-        let key = action_key(
-            &request.instance_name,
-            request.digest_function,
-            request.action.as_ref(),
-        )?;
+        let action = action(request.digest_function, request.action.as_ref())?;
         let ttl = request.ttl.as_ref().and_then(duration_from_wire);
         let ttl = ttl.filter(|ttl| !ttl.is_zero() && *ttl <= LONGEST);
         let ttl = ttl.ok_or_else(|| {
             Status::invalid_argument("ttl is not set, or not between a moment and 400 days")
         })?;
         let until = (self.clock)() + ttl;
-        let keys = [key];
-        let found = self.stores.results.get(&keys).await;
-        let found = found.map_err(|fault| status::of_fault(&fault))?;
-        if found.iter().all(Option::is_none) {
+        // Only what is its own can be pinned by a namespace, if it is whole.
+        let found = match view.own(Kind::Result, &action).await {
+            Ok(Some(found)) => view.missing_of(&found, action.function).await,
+            Ok(None) => return Err(Status::not_found("the action has no result here")),
+            Err(fault) => Err(fault),
+        };
+        if !found.map_err(|fault| status::of_fault(&fault))?.is_empty() {
             return Err(Status::not_found("the action has no result here"));
         }
-        let pinned = self.stores.upkeep.pin(&keys[0], until).await;
+        let pinned = view.pin(&action, until).await;
         pinned.map_err(|fault| status::of_fault(&fault))?;
         Ok(Response::new(ext::PinResponse {
             until: Some(time_to_wire(until)),
@@ -70,14 +71,11 @@ impl Pins for PinsService {
         &self,
         request: Request<ext::UnpinRequest>,
     ) -> Result<Response<ext::UnpinResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Admin)?;
         let request = request.into_inner();
-        let key = action_key(
-            &request.instance_name,
-            request.digest_function,
-            request.action.as_ref(),
-        )?;
-        let unpinned = self.stores.upkeep.unpin(&key).await;
+        let action = action(request.digest_function, request.action.as_ref())?;
+        let unpinned = view.unpin(&action).await;
         unpinned.map_err(|fault| status::of_fault(&fault))?;
         Ok(Response::new(ext::UnpinResponse {}))
     }

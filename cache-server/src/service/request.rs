@@ -1,6 +1,6 @@
 //! What all requests have: an instance name, a digest function, digests.
 
-use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
+use ashlar_model::cas::{CasDigest, DigestFunction};
 use ashlar_proto::convert;
 use ashlar_proto::resource_name::is_instance_name;
 use ashlar_proto::wire::reapi;
@@ -45,15 +45,7 @@ pub fn digests(
         .map_err(|error| status::of_conversion(&error))
 }
 
-/// The name of a result.
-pub fn action_key(
-    instance: &str,
-    function_value: i32,
-    action: Option<&reapi::Digest>,
-) -> Result<ActionKey, Status> {
-    check_instance(instance)?;
-    Ok(ActionKey {
-        instance: instance.to_owned(),
-        action: digest(action, function(function_value)?, "action_digest")?,
-    })
+/// The action of a request.
+pub fn action(function_value: i32, action: Option<&reapi::Digest>) -> Result<CasDigest, Status> {
+    digest(action, function(function_value)?, "action_digest")
 }

@@ -4,17 +4,18 @@ use ashlar_proto::convert::{digest_to_wire, function_to_wire, time_to_wire};
 use ashlar_proto::wire::ext;
 use ashlar_proto::wire::ext::probe_response::Hit;
 use ashlar_proto::wire::ext::results_server::Results;
-use ashlar_store::action_cache::ActionCache as _;
-use ashlar_store::lease::{Fence, LeaseKey};
+use ashlar_store::lease::Fence;
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::action_cache::{Gap, Inline, commit, decode, fill, gaps};
-use super::request::{action_key, check_instance};
+use super::request::{action, digests, function};
 use crate::metrics::Metrics;
+use crate::auth::Right;
 use crate::stores::Stores;
-use crate::{auth, limits, status};
+use crate::stores::view::Kind;
+use crate::{limits, status};
 
 /// Keys that are looked up at once.
 const GROUP: usize = 256;
@@ -38,6 +39,8 @@ impl Results for ResultsService {
         &self,
         request: Request<ext::ProbeRequest>,
     ) -> Result<Response<ext::ProbeResponse>, Status> {
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
         if request.actions.len() > limits::PROBE {
             return Err(Status::invalid_argument(format!(
@@ -46,23 +49,20 @@ impl Results for ResultsService {
                 limits::PROBE
             )));
         }
-        let name = &request.instance_name;
-        let keys = request.actions.iter();
-        let keys = keys.map(|action| action_key(name, request.digest_function, Some(action)));
-        let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
+        let actions = digests(&request.actions, function(request.digest_function)?)?;
         let wanted = Inline {
             files: &request.inline_output_files,
             ..Default::default()
         };
         let mut response = ext::ProbeResponse::default();
         let mut room = limits::BATCH;
-        for group in keys.chunks(GROUP) {
-            let found = self.stores.results.get(group).await;
+        for group in actions.chunks(GROUP) {
+            let found = view.get(Kind::Result, group).await;
             let found = found.map_err(|fault| status::of_fault(&fault))?;
             // All that is wanted from this group is read in one go.
             let mut wants: Vec<(usize, Gap)> = Vec::new();
             let mut is_full = false;
-            for (key, encoded) in group.iter().zip(found) {
+            for (action, encoded) in group.iter().zip(found) {
                 if let Some(encoded) = encoded {
                     let size = encoded.len() as u64;
                     if size > room && !response.hits.is_empty() {
@@ -71,21 +71,21 @@ impl Results for ResultsService {
                     }
                     room = room.saturating_sub(size);
                     let result = decode(&encoded)?;
-                    let gaps = gaps(&result, &wanted, key.action.function, &mut room);
+                    let gaps = gaps(&result, &wanted, action.function, &mut room);
                     let place = response.hits.len();
                     wants.extend(gaps.into_iter().map(|gap| (place, gap)));
                     response.hits.push(Hit {
                         index: response.looked_at,
                         result: Some(result),
                     });
-                    self.metrics.hits.inc();
+                    self.metrics.hit(view.instance());
                 } else {
-                    self.metrics.misses.inc();
+                    self.metrics.missed(view.instance());
                 }
                 response.looked_at += 1;
             }
             let blobs: Vec<_> = wants.iter().map(|(_, gap)| gap.blob).collect();
-            let read = self.stores.blobs.read_many(&blobs).await;
+            let read = view.blobs().read_many(&blobs).await;
             for ((place, gap), read) in wants.iter().zip(read) {
                 let hit = response.hits.get_mut(*place);
                 if let Some(result) = hit.and_then(|hit| hit.result.as_mut()) {
@@ -103,25 +103,19 @@ impl Results for ResultsService {
         &self,
         request: Request<ext::CommitRequest>,
     ) -> Result<Response<ext::CommitResponse>, Status> {
-        auth::require_write(&request)?;
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Write)?;
         let request = request.into_inner();
-        let key = action_key(
-            &request.instance_name,
-            request.digest_function,
-            request.action.as_ref(),
-        )?;
+        let action = action(request.digest_function, request.action.as_ref())?;
         let result = request
             .result
             .ok_or_else(|| Status::invalid_argument("result is not set"))?;
         let fence = (!request.lease_key.is_empty()).then(|| Fence {
-            key: LeaseKey {
-                instance: request.instance_name.clone(),
-                key: request.lease_key.clone(),
-            },
+            key: view.lease_key(request.lease_key),
             number: request.fencing_number,
         });
         let encoded = Bytes::from(result.encode_to_vec());
-        let now = commit(&self.stores, &key, encoded.clone(), fence.as_ref()).await?;
+        let now = commit(&view, &action, encoded.clone(), fence.as_ref()).await?;
         let already_there = now != encoded;
         let result = if already_there { decode(&now)? } else { result };
         Ok(Response::new(ext::CommitResponse {
@@ -134,18 +128,15 @@ impl Results for ResultsService {
         &self,
         request: Request<ext::ListRequest>,
     ) -> Result<Response<ext::ListResponse>, Status> {
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
         let request = request.into_inner();
-        check_instance(&request.instance_name)?;
         let limit = match usize::try_from(request.page_size).unwrap_or(usize::MAX) {
             0 => PAGE,
             size => size.min(LARGEST_PAGE),
         };
         let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
-        let page = self
-            .stores
-            .upkeep
-            .list(&request.instance_name, after, limit)
-            .await;
+        let page = view.list(after, limit).await;
         let page = page.map_err(|fault| status::of_fault(&fault))?;
         let items = page.items.iter().map(|item| {
             Ok(ext::list_response::Item {
@@ -165,21 +156,29 @@ impl Results for ResultsService {
         &self,
         request: Request<ext::UsageRequest>,
     ) -> Result<Response<ext::UsageResponse>, Status> {
-        check_instance(&request.get_ref().instance_name)?;
-        let usage = self.stores.upkeep.usage().await;
-        let usage = usage.map_err(|fault| status::of_fault(&fault))?;
-        Ok(Response::new(ext::UsageResponse {
-            blobs: usage.blobs,
-            blob_bytes: usage.blob_bytes,
-            results: usage.results,
-            limit_bytes: usage.limit_bytes,
+        let instance = &request.get_ref().instance_name;
+        let view = self.stores.open(&request, instance, Right::Read)?;
+        let own = view.own_usage().await;
+        let (instance_bytes, instance_limit_bytes) =
+            own.map_err(|fault| status::of_fault(&fault))?;
+        let mut response = ext::UsageResponse {
             // Pins are looked up when something has to go; nobody adds them up.
             pinned_bytes: 0,
-            evicted_blobs: usage.evicted_blobs,
-            hits: self.metrics.hits.get(),
-            misses: self.metrics.misses.get(),
-            instance_bytes: 0,
-            instance_limit_bytes: 0,
-        }))
+            instance_bytes,
+            instance_limit_bytes,
+            ..Default::default()
+        };
+        // What others use is not for everybody to know.
+        let usage = view.usage().await;
+        if let Some(usage) = usage.map_err(|fault| status::of_fault(&fault))? {
+            response.blobs = usage.blobs;
+            response.blob_bytes = usage.blob_bytes;
+            response.results = usage.results;
+            response.limit_bytes = usage.limit_bytes;
+            response.evicted_blobs = usage.evicted_blobs;
+            response.hits = self.metrics.hits();
+            response.misses = self.metrics.misses();
+        }
+        Ok(Response::new(response))
     }
 }

@@ -12,6 +12,9 @@
 //! up to it. Trees that were found complete are therefore not walked again for some seconds, or
 //! until the store below says that it removed something ([`Completeness::with_removals`]): with
 //! that, no answer is ever out of date.
+//!
+//! Where namespaces hold blobs apart, each has a *view* of its own ([`Completeness::of_view`]):
+//! what is there for one says nothing about another, and is remembered for that one alone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,15 +50,46 @@ pub struct Completeness {
     blobs: Arc<dyn BlobStore>,
     lifetime: Duration,
     removals: Arc<AtomicU64>,
-    known: Mutex<Known>,
+    /// Whose eyes look; all views share what is known, each under its name.
+    view: Arc<str>,
+    known: Arc<Mutex<Known>>,
 }
 
-/// The trees that were found complete lately.
+/// The trees that were found complete lately, by the view that found them so.
 #[derive(Debug, Default)]
 struct Known {
     /// The number of removals when they were found so.
     removals: u64,
-    trees: HashMap<CasDigest, Instant>,
+    views: HashMap<Arc<str>, HashMap<CasDigest, Instant>>,
+    /// How many there are in all views.
+    count: usize,
+    /// When those that are too old were last forgotten.
+    tidied: Option<Instant>,
+}
+
+impl Known {
+    /// So many trees are remembered; then those that are too old are forgotten.
+    const MOST: usize = 50_000;
+
+    /// So often, at most.
+    const TIDY: Duration = Duration::from_secs(1);
+
+    /// Makes room for one more, if it can. Whether there is some.
+    fn make_room(&mut self, lifetime: Duration) -> bool {
+        if self.count < Self::MOST {
+            return true;
+        }
+        if self.tidied.is_some_and(|last| last.elapsed() < Self::TIDY) {
+            return false;
+        }
+        self.tidied = Some(Instant::now());
+        for trees in self.views.values_mut() {
+            trees.retain(|_, found| found.elapsed() < lifetime);
+        }
+        self.views.retain(|_, trees| !trees.is_empty());
+        self.count = self.views.values().map(HashMap::len).sum();
+        self.count < Self::MOST
+    }
 }
 
 /// What a walk found.
@@ -103,7 +137,8 @@ impl Completeness {
             blobs,
             lifetime,
             removals: Arc::default(),
-            known: Mutex::default(),
+            view: Arc::from(""),
+            known: Arc::default(),
         }
     }
 
@@ -112,6 +147,20 @@ impl Completeness {
     pub fn with_removals(mut self, removals: Arc<AtomicU64>) -> Self {
         self.removals = removals;
         self
+    }
+
+    /// The same results, as complete as they are for somebody who sees only `blobs`. Two views with
+    /// one name must see the same.
+    #[must_use]
+    pub fn of_view(&self, view: Arc<str>, blobs: Arc<dyn BlobStore>) -> Self {
+        Self {
+            results: self.results.clone(),
+            blobs,
+            lifetime: self.lifetime,
+            removals: self.removals.clone(),
+            view,
+            known: self.known.clone(),
+        }
     }
 
     /// The blobs that an encoded `ActionResult` names and that are not there.
@@ -268,13 +317,18 @@ impl Completeness {
 
     fn is_known(&self, tree: &CasDigest, removals: u64) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = &mut *known;
         if known.removals != removals {
             return false;
         }
-        match known.trees.get(tree) {
+        let Some(trees) = known.views.get_mut(&self.view) else {
+            return false;
+        };
+        match trees.get(tree) {
             Some(found) if found.elapsed() < self.lifetime => true,
             Some(_) => {
-                known.trees.remove(tree);
+                trees.remove(tree);
+                known.count -= 1;
                 false
             }
             None => false,
@@ -282,19 +336,17 @@ impl Completeness {
     }
 
     fn note_known(&self, tree: CasDigest, removals: u64) {
-        /// So many trees are remembered; then those that are too old are forgotten.
-        const MOST: usize = 20_000;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.removals != removals {
-            known.trees.clear();
+            known.views.clear();
+            known.count = 0;
             known.removals = removals;
         }
-        if known.trees.len() >= MOST {
-            let lifetime = self.lifetime;
-            known.trees.retain(|_, found| found.elapsed() < lifetime);
-        }
-        if known.trees.len() < MOST {
-            known.trees.insert(tree, Instant::now());
+        if known.make_room(self.lifetime) {
+            let trees = known.views.entry(self.view.clone()).or_default();
+            if trees.insert(tree, Instant::now()).is_none() {
+                known.count += 1;
+            }
         }
     }
 
@@ -614,6 +666,37 @@ mod tests {
         scene.removals.fetch_add(1, Ordering::Release);
         assert!(scene.hit().await);
         assert_eq!(asked(), first);
+    }
+
+    #[tokio::test]
+    async fn what_one_view_knows_says_nothing_to_another() {
+        let scene = scene().await;
+        assert!(scene.hit().await);
+        let keys = std::slice::from_ref(&scene.key);
+        // The other sees the tree, but not the file in it.
+        let other = Arc::new(Lossy {
+            inner: MemoryStore::new(1 << 30),
+            lost: Mutex::default(),
+            asked: AtomicUsize::new(0),
+        });
+        for part in &scene.parts {
+            let bytes = scene.store.inner.read_many(&[*part]).await.remove(0);
+            other.keep(bytes.unwrap()).await;
+        }
+        let view = scene.cache.of_view("other".into(), other.clone());
+        other.lost.lock().unwrap().insert(scene.parts[2]);
+        assert_eq!(view.get(keys).await.unwrap(), [None]);
+        assert!(scene.hit().await);
+        other.lost.lock().unwrap().clear();
+        assert_eq!(view.get(keys).await.unwrap(), [Some(scene.result.clone())]);
+        // And now it knows it by itself.
+        let asked = || other.asked.swap(0, Ordering::Relaxed);
+        asked();
+        assert!(view.get(keys).await.unwrap()[0].is_some());
+        let again = asked();
+        scene.removals.fetch_add(1, Ordering::Release);
+        assert!(view.get(keys).await.unwrap()[0].is_some());
+        assert_eq!(asked(), again + 2);
     }
 
     #[tokio::test]

@@ -19,9 +19,11 @@
 //! | [`existence`] | what is there is remembered for a while |
 //! | [`lease`] | who may make what alone |
 //! | [`possession`] | who has shown that it has a blob's bytes |
+//! | [`possessed`] | a store of which one sees only the blobs whose bytes were shown |
 //! | `objects` | blobs in an object store: S3 and its like (feature `farm`) |
 //! | `redis` | results, leases and the index of blobs in Redis (feature `farm`) |
 //! | [`counters`] | what stores count of themselves, for metrics |
+//! | [`rendezvous`] | the near stores of several servers as one |
 //! | [`tiered`] | a near store in front of a far one |
 //! | `conformance` | what every store must do, as tests (feature `conformance`) |
 //! | [`clock`] | the time of day |
@@ -45,9 +47,11 @@ pub mod lease;
 pub mod memory;
 #[cfg(feature = "farm")]
 pub mod objects;
+pub mod possessed;
 pub mod possession;
 #[cfg(feature = "farm")]
 pub mod redis;
+pub mod rendezvous;
 pub mod task;
 pub mod tiered;
 pub mod verifying;

@@ -17,6 +17,7 @@ use crate::blob_store::{
 };
 use crate::checked::check;
 use crate::fault::{Fault, FaultKind};
+use crate::possession::Possession;
 
 /// What an entry costs besides its bytes.
 const ENTRY: u64 = 128;
@@ -41,6 +42,8 @@ struct State {
     order: BTreeMap<u64, Name>,
     uses: u64,
     bytes: u64,
+    /// The bytes that namespaces hold.
+    held: HashMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,8 @@ struct Entry {
     bytes: Bytes,
     /// Its key in `order`.
     used: u64,
+    /// The namespaces that have shown a blob.
+    holders: Vec<String>,
 }
 
 impl Entry {
@@ -73,13 +78,25 @@ impl State {
         };
         self.order.remove(&entry.used);
         self.bytes -= entry.cost();
+        for holder in &entry.holders {
+            if let Some(held) = self.held.get_mut(holder) {
+                *held = held.saturating_sub(entry.bytes.len() as u64);
+                if *held == 0 {
+                    self.held.remove(holder);
+                }
+            }
+        }
         true
     }
 
     fn insert(&mut self, name: Name, bytes: Bytes, limit: u64) -> Result<(), Fault> {
         self.uses += 1;
         let used = self.uses;
-        let entry = Entry { bytes, used };
+        let entry = Entry {
+            bytes,
+            used,
+            holders: Vec::new(),
+        };
         let cost = entry.cost();
         if cost > limit {
             return Err(Fault::new(
@@ -173,8 +190,83 @@ impl BlobStore for MemoryStore {
             if is_empty_blob(blob) {
                 return Ok(());
             }
-            self.lock().insert(Name::Blob(*blob), bytes, self.limit)
+            let mut state = self.lock();
+            let name = Name::Blob(*blob);
+            // Another may have come first: who holds it stays noted.
+            if state.touch(&name).is_some() {
+                return Ok(());
+            }
+            state.insert(name, bytes, self.limit)
         })
+    }
+}
+
+impl Possession for MemoryStore {
+    fn held<'a>(
+        &'a self,
+        namespaces: &'a [String],
+        blobs: &'a [CasDigest],
+    ) -> BoxFuture<'a, Result<Vec<bool>, Fault>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let mut is_held = |blob: &CasDigest| {
+                if is_empty_blob(blob) {
+                    return true;
+                }
+                let name = Name::Blob(*blob);
+                let entry = state.entries.get(&name);
+                let is_held = entry.is_some_and(|entry| {
+                    let mut holders = entry.holders.iter();
+                    holders.any(|holder| namespaces.contains(holder))
+                });
+                if is_held {
+                    state.touch(&name);
+                }
+                is_held
+            };
+            Ok(blobs.iter().map(&mut is_held).collect())
+        })
+    }
+
+    fn note<'a>(
+        &'a self,
+        namespace: &'a str,
+        blobs: &'a [CasDigest],
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let mut came = 0;
+            for blob in blobs {
+                let entry = state.entries.get_mut(&Name::Blob(*blob));
+                if let Some(entry) = entry
+                    && !entry.holders.iter().any(|holder| holder == namespace)
+                {
+                    entry.holders.push(namespace.to_owned());
+                    came += blob.size;
+                }
+            }
+            if came > 0 {
+                *state.held.entry(namespace.to_owned()).or_default() += came;
+            }
+            Ok(())
+        })
+    }
+
+    fn bytes<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<u64, Fault>> {
+        Box::pin(async move { Ok(self.lock().held.get(namespace).copied().unwrap_or(0)) })
+    }
+
+    fn largest(&self, most: usize) -> BoxFuture<'_, Result<Vec<(String, u64)>, Fault>> {
+        Box::pin(async move {
+            let mut all: Vec<_> = self.lock().held.clone().into_iter().collect();
+            all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            all.truncate(most);
+            Ok(all)
+        })
+    }
+
+    fn implies_presence(&self) -> bool {
+        true
     }
 }
 
@@ -247,6 +339,7 @@ mod tests {
     conformance::blob_store_tests!(blobs, std::future::ready(fresh()));
     conformance::action_cache_tests!(results, std::future::ready(fresh()));
     conformance::exact_action_cache_tests!(exact, std::future::ready(fresh()));
+    conformance::possession_tests!(possession, std::future::ready(fresh()));
 
     #[tokio::test]
     async fn the_least_recently_used_goes_first() {

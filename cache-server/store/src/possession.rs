@@ -40,6 +40,6 @@ pub trait Possession: Send + Sync + fmt::Debug {
     fn largest(&self, most: usize) -> BoxFuture<'_, Result<Vec<(String, u64)>, Fault>>;
 
     /// Whether a blob that is held is certainly in the store as well, so that nobody needs to ask
-    /// both.
+    /// both: what is gone is held by nobody, and asking who holds a blob counts as its use.
     fn implies_presence(&self) -> bool;
 }

@@ -8,7 +8,7 @@ use ashlar_cache_server::auth::Access;
 use ashlar_cache_server::limits;
 use ashlar_cache_server::metrics::CountLayer;
 use ashlar_cache_server::routes::{Assembled, Parts, assemble};
-use ashlar_cache_server::stores::{Item, Page, Stores, Upkeep, Usage};
+use ashlar_cache_server::stores::{Engines, Item, Page, Stores, Upkeep, Usage};
 use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
 use ashlar_model::executor::BoxFuture;
 use ashlar_proto::convert::{digest_to_wire, function_to_wire};
@@ -21,7 +21,6 @@ use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::action_cache_client::ActionCacheClient;
 use ashlar_proto::wire::reapi::capabilities_client::CapabilitiesClient;
 use ashlar_proto::wire::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
-use ashlar_store::completeness::Completeness;
 use ashlar_store::lease::local::LocalLeases;
 use ashlar_store::memory::MemoryStore;
 use ashlar_store::task::{Task, spawn};
@@ -58,17 +57,15 @@ impl Harness {
             listed: Mutex::default(),
             broken: Mutex::default(),
         });
-        let stores = Stores {
+        let engines = Engines {
             blobs: store.clone(),
-            results: Arc::new(Completeness::new(
-                store.clone(),
-                store.clone(),
-                Duration::ZERO,
-            )),
+            results: store.clone(),
             leases: Arc::new(LocalLeases::new(1 << 32, store.clone())),
-            possession: None,
+            possession: store.clone(),
             upkeep: upkeep.clone(),
+            removals: Arc::default(),
         };
+        let stores = Stores::shared(engines);
         let assembled = assemble(Parts {
             stores,
             access,
@@ -226,6 +223,31 @@ impl Upkeep for MemoryUpkeep {
             let next = (start + limit < items.len()).then(|| (start + limit).to_string());
             let items = items.into_iter().skip(start).take(limit).collect();
             Ok(Page { items, next })
+        })
+    }
+
+    fn walk<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, Fault>> {
+        Box::pin(async move {
+            let start = after.map_or(0, |after| after.parse().expect("a token"));
+            let all = self.listed.lock().expect("a list").clone();
+            let mut items = Vec::new();
+            for key in all.iter().skip(start).take(limit) {
+                let result = self.store.get(std::slice::from_ref(key)).await?.remove(0);
+                items.extend(result.map(|result| Item {
+                    key: key.clone(),
+                    last_used: UNIX_EPOCH,
+                    result,
+                }));
+            }
+            let next = start + limit;
+            Ok(Page {
+                items,
+                next: (next < all.len()).then(|| next.to_string()),
+            })
         })
     }
 

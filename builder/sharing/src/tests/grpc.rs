@@ -3,7 +3,7 @@
 use ashlar_cache_server::audit::Audit;
 use ashlar_cache_server::auth::Access;
 use ashlar_cache_server::routes::{Parts, assemble};
-use ashlar_cache_server::stores::Stores;
+use ashlar_cache_server::stores::{Engines, Stores};
 use ashlar_engine::share::Leave;
 use ashlar_store::clock;
 use ashlar_store::disk::{DiskSettings, DiskStore};
@@ -28,7 +28,7 @@ impl Served {
         let root = directory.path().join("root");
         let store = DiskStore::open(&root, DiskSettings::default(), clock::system());
         let parts = Parts {
-            stores: Stores::on_disk(&Arc::new(store.unwrap())),
+            stores: Stores::shared(Engines::on_disk(&Arc::new(store.unwrap()))),
             access: Access::OPEN,
             audit: Audit::none(),
             max_blob: 0,

@@ -21,9 +21,10 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use self::upload::Uploads;
 use super::compression::{Deflater, Inflater};
 use super::content_addressable_storage::check_blob_size;
-use super::request::check_instance;
+use crate::auth::Right;
 use crate::stores::Stores;
-use crate::{auth, limits, status};
+use crate::stores::view::View;
+use crate::{limits, status};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -44,12 +45,13 @@ impl ByteStream for ByteStreamService {
         &self,
         request: Request<bytestream::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let request = request.into_inner();
         let name: BlobName = request
+            .get_ref()
             .resource_name
             .parse()
             .map_err(|error| status::of_name(&error))?;
-        check_instance(&name.instance)?;
+        let view = self.stores.open(&request, &name.instance, Right::Read)?;
+        let request = request.into_inner();
         let offset = u64::try_from(request.read_offset)
             .map_err(|_| Status::invalid_argument("read_offset is negative"))?;
         let limit = u64::try_from(request.read_limit)
@@ -65,7 +67,7 @@ impl ByteStream for ByteStreamService {
             limit: (limit > 0).then_some(limit),
         };
         let open = || async {
-            let bytes = self.stores.blobs.read(&name.blob, range).await;
+            let bytes = view.blobs().read(&name.blob, range).await;
             bytes.map_err(|fault| status::of_fault(&fault))
         };
         let bytes = match name.compressor {
@@ -88,8 +90,7 @@ impl ByteStream for ByteStreamService {
         &self,
         request: Request<Streaming<bytestream::WriteRequest>>,
     ) -> Result<Response<bytestream::WriteResponse>, Status> {
-        auth::require_write(&request)?;
-        let mut messages = request.into_inner();
+        let (metadata, extensions, mut messages) = request.into_parts();
         let Some(first) = messages.message().await? else {
             return Err(Status::invalid_argument("the stream has no request"));
         };
@@ -97,14 +98,17 @@ impl ByteStream for ByteStreamService {
             .resource_name
             .parse()
             .map_err(|error| status::of_name(&error))?;
-        check_instance(&name.blob.instance)?;
+        let sender = Request::from_parts(metadata, extensions, ());
+        let view = self
+            .stores
+            .open(&sender, &name.blob.instance, Right::Write)?;
         check_blob_size(&name.blob.blob, self.max_blob)?;
-        if self.is_there(&name).await? {
+        if is_there(&view, &name).await? {
             return Ok(there(&name));
         }
         match name.blob.compressor {
-            Compressor::Identity => self.write_plain(&name, first, messages).await,
-            Compressor::Zstd => self.write_compressed(&name, first, messages).await,
+            Compressor::Identity => self.write_plain(&view, &name, first, messages).await,
+            Compressor::Zstd => self.write_compressed(&view, &name, first, messages).await,
         }
     }
 
@@ -112,17 +116,19 @@ impl ByteStream for ByteStreamService {
         &self,
         request: Request<bytestream::QueryWriteStatusRequest>,
     ) -> Result<Response<bytestream::QueryWriteStatusResponse>, Status> {
-        let request = request.into_inner();
         let name: UploadName = request
+            .get_ref()
             .resource_name
             .parse()
             .map_err(|error| status::of_name(&error))?;
-        check_instance(&name.blob.instance)?;
-        let complete = self.is_there(&name).await?;
+        let view = self
+            .stores
+            .open(&request, &name.blob.instance, Right::Write)?;
+        let complete = is_there(&view, &name).await?;
         let committed = if complete {
             name.blob.blob.size
         } else {
-            self.uploads.committed(&name.to_string()).unwrap_or(0)
+            self.uploads.committed(&session(&view, &name)).unwrap_or(0)
         };
         Ok(Response::new(bytestream::QueryWriteStatusResponse {
             committed_size: signed(committed),
@@ -145,26 +151,40 @@ fn there(name: &UploadName) -> Response<bytestream::WriteResponse> {
     Response::new(bytestream::WriteResponse { committed_size })
 }
 
-impl ByteStreamService {
-    async fn is_there(&self, name: &UploadName) -> Result<bool, Status> {
-        let asked = [name.blob.blob];
-        let missing = self.stores.blobs.missing(&asked).await;
-        Ok(missing
-            .map_err(|fault| status::of_fault(&fault))?
-            .is_empty())
-    }
+async fn is_there(view: &View, name: &UploadName) -> Result<bool, Status> {
+    let asked = [name.blob.blob];
+    let missing = view.blobs().missing(&asked).await;
+    Ok(missing
+        .map_err(|fault| status::of_fault(&fault))?
+        .is_empty())
+}
 
+/// What an upload that may be taken up again is known by: nobody else can take it up.
+fn session(view: &View, name: &UploadName) -> String {
+    // The resource's name has the instance in it, and no line breaks.
+    format!("{name}\n{}", view.caller().name())
+}
+
+impl ByteStreamService {
     /// Takes a blob as it is. An upload that breaks off can be taken up again.
     async fn write_plain(
         &self,
+        view: &View,
         name: &UploadName,
         first: bytestream::WriteRequest,
         mut messages: Streaming<bytestream::WriteRequest>,
     ) -> Result<Response<bytestream::WriteResponse>, Status> {
-        let text = name.to_string();
         let start = u64::try_from(first.write_offset)
             .map_err(|_| Status::invalid_argument("write_offset is negative"))?;
-        let mut upload = self.uploads.attach(&text, &name.blob.blob, start).await?;
+        let mut upload = self
+            .uploads
+            .attach(
+                &session(view, name),
+                view.blobs(),
+                &name.blob.blob,
+                start,
+            )
+            .await?;
         let mut message = first;
         loop {
             check_message(&message, name, upload.position())?;
@@ -203,6 +223,7 @@ impl ByteStreamService {
     /// bytes says nothing about another compressor's.
     async fn write_compressed(
         &self,
+        view: &View,
         name: &UploadName,
         first: bytestream::WriteRequest,
         mut messages: Streaming<bytestream::WriteRequest>,
@@ -210,7 +231,7 @@ impl ByteStreamService {
         let size = name.blob.blob.size;
         let mut inflater = Inflater::new(size)
             .map_err(|error| status::of_fault(&internal("cannot unpack").caused_by(error)))?;
-        let mut upload = self.uploads.detached(&name.blob.blob);
+        let mut upload = self.uploads.detached(view.blobs(), &name.blob.blob);
         // What no compressor makes of so many bytes.
         let most = size.saturating_mul(2).saturating_add(1 << 16);
         let mut received = 0_u64;

@@ -48,7 +48,6 @@ pub struct Uploads {
 
 #[derive(Debug)]
 struct Shared {
-    blobs: Arc<dyn BlobStore>,
     budget: Arc<Semaphore>,
     /// All of the budget's permits.
     units: u32,
@@ -92,13 +91,12 @@ struct Writer {
 }
 
 impl Uploads {
-    /// No upload. `memory` is what all of them may hold on the way to `blobs`.
-    pub fn new(blobs: Arc<dyn BlobStore>, memory: u64) -> Self {
+    /// No upload. `memory` is what all of them may hold on the way to the store.
+    pub fn new(memory: u64) -> Self {
         let units = (memory / UNIT as u64).clamp(16 << 10, Semaphore::MAX_PERMITS as u64 / 2);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         Self {
             shared: Arc::new(Shared {
-                blobs,
                 budget: Arc::new(Semaphore::new(units as usize)),
                 units,
                 sessions: Mutex::default(),
@@ -122,11 +120,11 @@ impl Uploads {
     }
 
     /// An upload that nobody can take up again.
-    pub fn detached(&self, blob: &CasDigest) -> Attached {
+    pub fn detached(&self, blobs: &Arc<dyn BlobStore>, blob: &CasDigest) -> Attached {
         Attached {
             uploads: self.shared.clone(),
             session: None,
-            writer: Slot::Own(Some(self.shared.start(blob))),
+            writer: Slot::Own(Some(start(blobs, blob))),
             position: 0,
             sent: 0,
         }
@@ -139,12 +137,14 @@ impl Uploads {
         Some(session.sent.load(Ordering::Acquire))
     }
 
-    /// Goes on with an upload at `start`, or begins it if that is 0.
+    /// Goes on with an upload to `blobs` at `offset`, or begins it if that is 0. Two with one name
+    /// have to be of the same client.
     pub async fn attach(
         &self,
         name: &str,
+        blobs: &Arc<dyn BlobStore>,
         blob: &CasDigest,
-        start: u64,
+        offset: u64,
     ) -> Result<Attached, Status> {
         self.shared.tidy();
         let session = {
@@ -161,17 +161,17 @@ impl Uploads {
         };
         let mut writer = take_over(&session).await?;
         let sent = session.sent.load(Ordering::Acquire);
-        if start > 0 && (writer.is_none() || start > sent) {
+        if offset > 0 && (writer.is_none() || offset > sent) {
             if writer.is_none() {
                 self.shared.remove(name, &session);
             }
             return Err(Status::invalid_argument(format!(
-                "write_offset is {start}, but {sent} bytes of the upload are here"
+                "write_offset is {offset}, but {sent} bytes of the upload are here"
             )));
         }
-        if start == 0 {
+        if offset == 0 {
             // A client that starts again means it.
-            *writer = Some(self.shared.start(blob));
+            *writer = Some(start(blobs, blob));
             session.sent.store(0, Ordering::Release);
         }
         session.set_suspended(None);
@@ -183,10 +183,26 @@ impl Uploads {
             uploads: self.shared.clone(),
             session: Some((name.to_owned(), session)),
             writer: Slot::Shared(writer),
-            position: start,
-            sent: if start == 0 { 0 } else { sent },
+            position: offset,
+            sent: if offset == 0 { 0 } else { sent },
         })
     }
+}
+
+/// Begins to store a blob.
+fn start(blobs: &Arc<dyn BlobStore>, blob: &CasDigest) -> Writer {
+    let (pieces, receiver) = mpsc::channel::<(Bytes, OwnedSemaphorePermit)>(AHEAD);
+    let blobs = blobs.clone();
+    let blob = *blob;
+    let stored = spawn(async move {
+        let pieces = ReceiverStream::new(receiver).map(|(piece, permit)| {
+            // From here on it is the store's.
+            drop(permit);
+            Ok(piece)
+        });
+        blobs.write(&blob, Box::pin(pieces)).await
+    });
+    Writer { pieces, stored }
 }
 
 /// Waits until no other connection is attached.
@@ -213,21 +229,6 @@ impl Shared {
         let units = units.min(self.units);
         let permit = self.budget.clone().acquire_many_owned(units).await;
         permit.map_err(|_| Status::unavailable("the server is being stopped"))
-    }
-
-    fn start(&self, blob: &CasDigest) -> Writer {
-        let (pieces, receiver) = mpsc::channel::<(Bytes, OwnedSemaphorePermit)>(AHEAD);
-        let blobs = self.blobs.clone();
-        let blob = *blob;
-        let stored = spawn(async move {
-            let pieces = ReceiverStream::new(receiver).map(|(piece, permit)| {
-                // From here on it is the store's.
-                drop(permit);
-                Ok(piece)
-            });
-            blobs.write(&blob, Box::pin(pieces)).await
-        });
-        Writer { pieces, stored }
     }
 
     fn remove(&self, name: &str, session: &Arc<Session>) {

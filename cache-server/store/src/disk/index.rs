@@ -4,6 +4,7 @@
 //! entries   key → Entry     one for each blob, result, name and pin
 //! packs     number → size and living bytes of each pack
 //! meta      text → number   totals, and whether the index knows all that is on disk
+//!           and who holds which blobs: see `holders`
 //! ```
 //!
 //! redb keeps readers apart from the one writer: a reader sees one moment. After an I/O error
@@ -18,6 +19,7 @@ use redb::{
     WriteTransaction,
 };
 
+use super::holders::{self, Holders};
 use super::key::{Key, Kind};
 use super::layout::{Layout, fault};
 use crate::fault::{Fault, FaultKind};
@@ -184,6 +186,7 @@ fn check_tables(database: &Database) -> Result<bool, redb::Error> {
     let is_complete = {
         transaction.open_table(ENTRIES)?;
         transaction.open_table(PACKS)?;
+        holders::make_tables(&transaction)?;
         let mut meta = transaction.open_table(META)?;
         let format = meta.get("format")?.map(|guard| guard.value());
         match format {
@@ -297,6 +300,7 @@ impl Index {
                     entries: transaction.open_table(ENTRIES)?,
                     packs: transaction.open_table(PACKS)?,
                     meta: transaction.open_table(META)?,
+                    holders: Holders::open(&transaction)?,
                 })
             };
             let mut changes = open().map_err(failed)?;
@@ -398,6 +402,14 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    /// For tables that others look after.
+    pub(super) fn with<T>(
+        &self,
+        body: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        body(&self.transaction)
+    }
+
     pub(super) fn entry(&self, key: &Key) -> Result<Option<Entry>, redb::Error> {
         let table = self.transaction.open_table(ENTRIES)?;
         let entry = table.get(key.as_bytes())?;
@@ -467,6 +479,7 @@ pub(super) struct Changes<'a> {
     entries: Table<'a, &'static [u8], &'static [u8; Entry::LENGTH]>,
     packs: Table<'a, u32, (u64, u64)>,
     meta: Table<'a, &'static str, u64>,
+    holders: Holders<'a>,
 }
 
 /// Turns redb's many errors into one that says which index it is.
@@ -488,6 +501,14 @@ impl Changes<'_> {
             .insert(key.as_bytes(), &entry.encode())
             .map_err(failed(self.layout))?;
         Ok(())
+    }
+
+    /// Changes who holds which blobs.
+    pub(super) fn holders<T>(
+        &mut self,
+        body: impl FnOnce(&mut Holders<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, Fault> {
+        body(&mut self.holders).map_err(failed(self.layout))
     }
 
     pub(super) fn remove(&mut self, key: &Key) -> Result<(), Fault> {

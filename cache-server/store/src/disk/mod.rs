@@ -34,6 +34,7 @@
 
 mod check;
 mod compact;
+mod holders;
 mod index;
 mod keeper;
 mod key;
@@ -42,6 +43,7 @@ mod layout;
 mod named;
 mod packs;
 mod pins;
+mod possession;
 mod read;
 mod rebuild;
 mod record;
@@ -64,7 +66,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{Semaphore, oneshot};
 
 pub use check::{CheckReport, Damage};
-pub use named::Named;
+pub use named::{Named, Walked};
 pub use settings::DiskSettings;
 
 use crate::clock::Clock;

@@ -21,6 +21,15 @@ pub struct Named {
     pub generation: u64,
 }
 
+/// Some results of all instances.
+#[derive(Debug)]
+pub struct Walked {
+    /// The results, with the times of their last use, which are coarse.
+    pub results: Vec<(ActionKey, SystemTime)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// How many entries are looked at in one go.
 const PAGE: usize = 1000;
 
@@ -96,6 +105,42 @@ impl DiskStore {
     /// A result, without counting as a use of it: for those who only look.
     pub async fn peek(&self, key: &ActionKey) -> Result<Option<Bytes>, Fault> {
         self.value(Key::result(key)).await
+    }
+
+    /// Results of all instances in the order of the index, behind the place that `after` names. Does
+    /// not count as use.
+    pub async fn walk(&self, after: Option<&str>, limit: usize) -> Result<Walked, Fault> {
+        let (first, end) = Key::bounds(Kind::Result);
+        let from = match after {
+            None => first.to_vec(),
+            Some(token) => {
+                let key = hex::decode(token).ok();
+                let key = key.filter(|key| Key::from_bytes(key).is_some());
+                let mut key = key.ok_or_else(|| {
+                    Fault::invalid("the page token is none of this server's")
+                })?;
+                // The next key that there can be.
+                key.push(0);
+                key
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let page = shared
+                .index
+                .read(|index| index.page(&from, &end, limit.max(1)))?;
+            let is_last = page.len() < limit.max(1);
+            let last = page.last().map(|(key, _)| hex::encode(key.as_bytes()));
+            let results = page.iter().filter_map(|(key, entry)| {
+                let used = UNIX_EPOCH + Duration::from_secs(u64::from(entry.used));
+                Some((key.as_result()?, used))
+            });
+            Ok(Walked {
+                results: results.collect(),
+                next: last.filter(|_| !is_last),
+            })
+        })
+        .await
     }
 
     /// The results of an instance with the times of their last use, which are coarse: those used

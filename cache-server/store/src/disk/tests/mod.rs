@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod full;
+mod holders;
 mod model;
 mod order;
 
@@ -34,6 +35,7 @@ fn tiny() -> DiskSettings {
 conformance::blob_store_tests!(blobs, std::future::ready(fresh(DiskSettings::default())));
 conformance::action_cache_tests!(results, std::future::ready(fresh(DiskSettings::default())));
 conformance::exact_action_cache_tests!(exact, std::future::ready(fresh(DiskSettings::default())));
+conformance::possession_tests!(possession, std::future::ready(fresh(DiskSettings::default())));
 conformance::blob_store_tests!(tiny_blobs, std::future::ready(fresh(tiny())));
 conformance::action_cache_tests!(tiny_results, std::future::ready(fresh(tiny())));
 

@@ -83,6 +83,7 @@ impl<'a, 'c> Batch<'a, 'c> {
             } => self.adopt_pack(*pack, *size, records, *used),
             Work::AdoptFiles { blobs } => self.adopt_files(blobs),
             Work::RemoveOrphans { blobs } => self.remove_orphans(blobs),
+            Work::Note { namespace, blobs } => self.note(namespace, blobs),
             Work::End => Ok(Answer::Done(0)),
             Work::Complete => {
                 self.changes.set_complete()?;
@@ -166,6 +167,10 @@ impl<'a, 'c> Batch<'a, 'c> {
     fn forget(&mut self, key: &Key, entry: &Entry) -> Result<(), Fault> {
         self.retire(key, entry)?;
         self.changes.remove(key)?;
+        if let Some(blob) = key.as_blob() {
+            self.changes
+                .holders(|holders| holders.release(key, blob.size))?;
+        }
         self.made.removed += 1;
         Ok(())
     }
@@ -420,6 +425,22 @@ impl<'a, 'c> Batch<'a, 'c> {
         Ok(Answer::Done(removed))
     }
 
+    /// Notes who holds blobs that are there; those that went meanwhile are passed over.
+    fn note(&mut self, namespace: &str, blobs: &[Key]) -> Result<Answer, Fault> {
+        let number = self.changes.holders(|holders| holders.number(namespace))?;
+        let mut noted = 0;
+        for key in blobs {
+            if let Some(blob) = key.as_blob()
+                && self.changes.entry(key)?.is_some()
+            {
+                self.changes
+                    .holders(|holders| holders.note(number, key, blob.size))?;
+                noted += 1;
+            }
+        }
+        Ok(Answer::Done(noted))
+    }
+
     /// Makes all bytes last, and tells the index the sums.
     pub(super) fn settle(&mut self) -> Result<(), Fault> {
         self.flush()?;
@@ -429,6 +450,7 @@ impl<'a, 'c> Batch<'a, 'c> {
         for (number, size) in &self.made.packs {
             self.changes.set_pack(*number, *size)?;
         }
+        self.changes.holders(|holders| holders.settle())?;
         self.changes.set_totals(&self.made.totals)
     }
 }

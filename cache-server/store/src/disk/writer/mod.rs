@@ -104,6 +104,11 @@ pub(super) enum Work {
     },
     /// The index knows all that is on disk.
     Complete,
+    /// A namespace has shown the bytes of these blobs.
+    Note {
+        namespace: String,
+        blobs: Vec<Key>,
+    },
     /// Nothing more is to be done: the writer ends.
     End,
 }

@@ -1,108 +1,34 @@
-//! What the services serve from.
+//! A store on disk.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
-use ashlar_store::completeness::{Completeness, LIFETIME};
 use ashlar_store::disk::DiskStore;
 use ashlar_store::lease::local::LocalLeases;
 use ashlar_store::lease::rules::first_number;
-use ashlar_store::{BlobStore, Fault, FaultKind, LeaseStore, Possession};
+use ashlar_store::{Fault, FaultKind};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// The stores of a server.
-#[derive(Debug, Clone)]
-pub struct Stores {
-    /// Blobs.
-    pub blobs: Arc<dyn BlobStore>,
-    /// Results, of which none with a missing blob is given out.
-    pub results: Arc<Completeness>,
-    /// Leases, and storing what was made under them.
-    pub leases: Arc<dyn LeaseStore>,
-    /// Who has which blobs; `None` where all who come in trust each other.
-    pub possession: Option<Arc<dyn Possession>>,
-    /// What only the server itself asks of its store.
-    pub upkeep: Arc<dyn Upkeep>,
-}
+use super::{Engines, Item, Page, Upkeep, Usage};
 
-impl Stores {
+impl Engines {
     /// A store on disk.
     pub fn on_disk(store: &Arc<DiskStore>) -> Self {
-        let results = Completeness::new(store.clone(), store.clone(), LIFETIME);
         Self {
             blobs: store.clone(),
-            results: Arc::new(results.with_removals(store.removals())),
+            results: store.clone(),
             leases: Arc::new(LocalLeases::new(first_number(store.epoch()), store.clone())),
-            possession: None,
+            possession: store.clone(),
             upkeep: Arc::new(DiskUpkeep {
                 store: store.clone(),
                 probed: Mutex::new(None),
             }),
+            removals: store.removals(),
         }
     }
-}
-
-/// What only the server itself asks of its store.
-pub trait Upkeep: Send + Sync + fmt::Debug {
-    /// What the store holds.
-    fn usage(&self) -> BoxFuture<'_, Result<Usage, Fault>>;
-
-    /// Results of an instance, those used last first, behind the one that `after` names.
-    fn list<'a>(
-        &'a self,
-        instance: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Page, Fault>>;
-
-    /// Keeps a result and all that it names until then.
-    fn pin<'a>(&'a self, key: &'a ActionKey, until: SystemTime)
-    -> BoxFuture<'a, Result<(), Fault>>;
-
-    /// Ends that.
-    fn unpin<'a>(&'a self, key: &'a ActionKey) -> BoxFuture<'a, Result<(), Fault>>;
-
-    /// Fails unless the store can be read and written now.
-    fn ready(&self) -> BoxFuture<'_, Result<(), Fault>>;
-}
-
-/// What a store holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Blobs.
-    pub blobs: u64,
-    /// Their bytes, as they lie in the store.
-    pub blob_bytes: u64,
-    /// Results.
-    pub results: u64,
-    /// What it may hold; 0 for no limit.
-    pub limit_bytes: u64,
-    /// Blobs evicted since the start.
-    pub evicted_blobs: u64,
-}
-
-/// Some results.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// The results.
-    pub items: Vec<Item>,
-    /// Where the next page starts; `None` after the last.
-    pub next: Option<String>,
-}
-
-/// One result of a list.
-#[derive(Debug)]
-pub struct Item {
-    /// Its name.
-    pub key: ActionKey,
-    /// When it was last used.
-    pub last_used: SystemTime,
-    /// The result, encoded.
-    pub result: Bytes,
 }
 
 /// The upkeep of a store on disk.
@@ -164,6 +90,31 @@ impl Upkeep for DiskUpkeep {
             Ok(Page {
                 items,
                 next: (end < all.len()).then(|| end.to_string()),
+            })
+        })
+    }
+
+    fn walk<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, Fault>> {
+        Box::pin(async move {
+            let walked = self.store.walk(after, limit).await?;
+            let mut items = Vec::with_capacity(walked.results.len());
+            for (key, last_used) in walked.results {
+                // One that went meanwhile is left out.
+                if let Some(result) = self.store.peek(&key).await? {
+                    items.push(Item {
+                        key,
+                        last_used,
+                        result,
+                    });
+                }
+            }
+            Ok(Page {
+                items,
+                next: walked.next,
             })
         })
     }
