@@ -28,6 +28,7 @@ mod remover;
 pub mod settings;
 pub mod shared;
 pub mod sources;
+mod trace;
 pub mod ui;
 pub mod workshop;
 

@@ -2,8 +2,11 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use ashlar_telemetry::Traces;
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, ParseError};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::settings::value::LogFormat;
 
@@ -12,16 +15,19 @@ pub fn filter(levels: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::try_new(levels)
 }
 
-/// Starts the log of this process.
-pub fn start(filter: EnvFilter, format: LogFormat, no_color: bool) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    // A log that was started before, as tests do, goes on.
-    let _started = match format {
-        LogFormat::Text => builder
+/// Starts the log of this process. Its spans go to `traces` alone.
+pub fn start(filter: EnvFilter, format: LogFormat, no_color: bool, traces: Option<&Traces>) {
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = match format {
+        LogFormat::Text => layer
             .with_ansi(!no_color && io::stderr().is_terminal())
-            .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            .boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    let events = FilterFn::new(|metadata| metadata.is_event());
+    // A log that was started before, as tests do, goes on.
+    let _started = tracing_subscriber::registry()
+        .with(layer.with_filter(filter.and(events)))
+        .with(traces.map(Traces::layer))
+        .try_init();
 }

@@ -24,6 +24,7 @@ use futures::StreamExt as _;
 use futures::stream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, channel};
+use tracing::Instrument as _;
 
 use crate::breaker::{Trouble, Use};
 use crate::cache::Cache;
@@ -160,7 +161,8 @@ impl SharedLayerFetcher for LayerFetcher {
         copies: &'a [SharedLayer],
         beside: Option<Beside>,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(self.fetch(layer, copies, beside))
+        let span = tracing::info_span!("fetch", layer = %layer.id, bytes = layer.tar_size);
+        Box::pin(self.fetch(layer, copies, beside).instrument(span))
     }
 }
 

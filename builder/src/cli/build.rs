@@ -7,6 +7,7 @@ use std::time::Duration;
 use ashlar_model::platform::Platform;
 use ashlar_model::reference::Reference;
 use ashlar_model::step::{ExtraHost, Network, Ulimit};
+use ashlar_telemetry::Collector;
 use clap::Args;
 
 use super::value::{
@@ -98,6 +99,12 @@ pub struct BuildArgs {
     /// [default: 30s; until all is sent with --cache-to]
     #[arg(long, value_name = "TIME", value_parser = value::wait)]
     pub cache_wait: Option<Duration>,
+
+    /// Send a trace of the build to this collector of OpenTelemetry (OTLP over gRPC):
+    /// http://HOST:PORT, https://HOST:PORT, or env for that in OTEL_EXPORTER_OTLP_ENDPOINT
+    /// [default: $ASHLAR_TRACE]
+    #[arg(long, value_name = "URL")]
+    pub trace: Option<Collector>,
 
     /// Ask the registry for base images, even those in the local store
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",

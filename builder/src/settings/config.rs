@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! cache_wait = 30               # seconds
+//! trace = "http://otel:4317"
 //!
 //! [[cache]]
 //! url = "grpcs://cache.example.com:443"
@@ -16,6 +17,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ashlar_sharing::address::{CacheSpec, instance_name};
+use ashlar_telemetry::Collector;
 use serde::Deserialize;
 
 use crate::diagnostics::CliError;
@@ -27,12 +29,15 @@ pub struct Config {
     pub caches: Vec<CacheSpec>,
     /// How many seconds a build waits at its end until its results are sent.
     pub cache_wait: Option<u64>,
+    /// Where traces of builds go.
+    pub trace: Option<Collector>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     cache_wait: Option<u64>,
+    trace: Option<Collector>,
     #[serde(default)]
     cache: Vec<Cache>,
 }
@@ -76,6 +81,7 @@ impl Config {
         Ok(Self {
             caches: caches.collect::<Result<_, _>>()?,
             cache_wait: file.cache_wait,
+            trace: file.trace,
         })
     }
 }

@@ -8,6 +8,9 @@
 //! | `ASHLAR_PROGRESS`, `BUILDKIT_PROGRESS` | how progress is shown; the second is Docker's name |
 //! | `ASHLAR_CACHE` | shared caches, separated by spaces |
 //! | `ASHLAR_CACHE_TOKEN_FILE` | a file with the token for them |
+//! | `ASHLAR_TRACE` | where traces of builds are sent |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | the same, if it is `env` |
+//! | `TRACEPARENT` | the trace that a build is part of: W3C Trace Context |
 //! | `ASHLAR_CONFIG`, `XDG_CONFIG_HOME` | where the configuration file is |
 //! | `XDG_DATA_HOME`, `HOME` | where the local store is by default |
 //! | `DOCKER_CONFIG`, `REGISTRY_AUTH_FILE`, `XDG_RUNTIME_DIR`, `XDG_CONFIG_HOME`, `PATH` | where registry credentials and their helpers are |
@@ -110,6 +113,16 @@ impl Environment {
     /// `$ASHLAR_CACHE`.
     pub fn cache(&self) -> Option<&str> {
         self.text("ASHLAR_CACHE")
+    }
+
+    /// `$ASHLAR_TRACE`.
+    pub fn trace(&self) -> Option<&str> {
+        self.text("ASHLAR_TRACE")
+    }
+
+    /// `$TRACEPARENT`.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.text("TRACEPARENT")
     }
 
     /// `$ASHLAR_CACHE_TOKEN_FILE`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ashlar_sharing::address::CacheSpec;
 use ashlar_store::home::Home;
 use ashlar_store::home::quota::SMALLEST_QUOTA;
+use ashlar_telemetry::collector::{Collector, CollectorError};
 use clap::ValueEnum as _;
 use rustix::termios::isatty;
 
@@ -150,6 +151,26 @@ impl Settings {
                 Ok(wait.map_or(CACHE_WAIT, Duration::from_secs))
             }
         }
+    }
+
+    /// The address of the collector that traces of a build go to, if any: the flag, else
+    /// `$ASHLAR_TRACE`, else the configuration file.
+    pub fn trace(&self, flag: Option<&Collector>) -> Result<Option<String>, CliError> {
+        let collector = match (flag, self.environment.trace()) {
+            (Some(collector), _) => Some(collector.clone()),
+            (None, Some(text)) => Some(text.parse().map_err(|error: CollectorError| {
+                CliError::usage(format!("ASHLAR_TRACE is wrong: {error}"))
+            })?),
+            (None, None) => self.config()?.trace,
+        };
+        let Some(collector) = collector else {
+            return Ok(None);
+        };
+        let variable = |name: &str| self.environment.text(name).map(ToOwned::to_owned);
+        let address = collector.address(variable);
+        address.map(Some).map_err(|error| {
+            CliError::usage(error.to_string()).hint("set it, or give --trace http://HOST:PORT")
+        })
     }
 
     /// How many steps run at once: the flag, else `$ASHLAR_JOBS`, else the number of processors
@@ -329,6 +350,30 @@ mod tests {
         assert_eq!(wait(&[("HOME", root)]), 1);
         assert_eq!(wait(&[("HOME", root), ("XDG_CONFIG_HOME", &xdg)]), 2);
         assert_eq!(wait(&[]), 30);
+    }
+
+    #[test]
+    fn traces_go_where_the_flag_then_the_environment_then_the_file_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.toml");
+        std::fs::write(&config, "trace = 'http://file:1'").unwrap();
+        let all = [
+            ("ASHLAR_CONFIG", config.to_str().unwrap()),
+            ("ASHLAR_TRACE", "env"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:1"),
+        ];
+        let trace = |flag: Option<&str>, environment: &[(&str, &str)]| {
+            let flag = flag.map(|text| text.parse().unwrap());
+            settings(None, environment).trace(flag.as_ref()).unwrap()
+        };
+        assert_eq!(trace(Some("http://flag:1"), &all).as_deref(), Some("http://flag:1"));
+        assert_eq!(trace(None, &all).as_deref(), Some("http://env:1"));
+        assert_eq!(trace(None, &all[..1]).as_deref(), Some("http://file:1"));
+        assert_eq!(trace(None, &all[2..]), None);
+        let unset = settings(None, &[("ASHLAR_TRACE", "env")]).trace(None);
+        assert_eq!(unset.unwrap_err().exit_code(), ExitCode::Usage);
+        let wrong = settings(None, &[("ASHLAR_TRACE", "collector")]).trace(None);
+        assert!(wrong.unwrap_err().message().contains("ASHLAR_TRACE"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `ASHLAR_CACHE_SERVER_` and the name of a setting in capitals, such as `ASHLAR_CACHE_SERVER_LIMIT` | that setting |
 //! | `NOTIFY_SOCKET` | where the service manager wants to hear that the server is ready |
 //! | `NO_COLOR` | the log has no colours |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | where traces go, if `trace` is `env` |
 //!
 //! An empty variable counts as unset.
 
@@ -98,6 +99,11 @@ impl Environment {
         self.get("NOTIFY_SOCKET")
     }
 
+    /// A variable that others than us have named.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.get(name)?.to_str().map(ToOwned::to_owned)
+    }
+
     /// Whether colours are unwanted.
     pub fn no_color(&self) -> bool {
         self.get("NO_COLOR").is_some()
@@ -126,6 +132,8 @@ impl Environment {
             read_only: self.parsed("READ_ONLY")?,
             log: self.parsed("LOG")?,
             log_format: self.text_as("LOG_FORMAT", |text| LogFormat::from_str(text, true))?,
+            trace: self.parsed("TRACE")?,
+            trace_sample: self.parsed("TRACE_SAMPLE")?,
         })
     }
 }

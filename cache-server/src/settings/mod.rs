@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use value::{Bytes, Listen, LogFormat, Mode, Percent, Span};
+use ashlar_telemetry::Collector;
+use value::{Bytes, Listen, LogFormat, Mode, Percent, Ratio, Span};
 
 /// What can be set. Names in the file have underscores where flags have hyphens.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
@@ -110,6 +111,16 @@ pub struct Options {
     /// How it is logged [default: text]
     #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Log")]
     pub log_format: Option<LogFormat>,
+
+    /// Send traces to this collector of OpenTelemetry (OTLP over gRPC): http://HOST:PORT,
+    /// https://HOST:PORT, or env for that in OTEL_EXPORTER_OTLP_ENDPOINT [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Log")]
+    pub trace: Option<Collector>,
+
+    /// Which part of the requests is traced that are not part of a client's trace: from 0 to 1
+    /// [default: 1]
+    #[arg(long, value_name = "RATIO", help_heading = "Log")]
+    pub trace_sample: Option<Ratio>,
 }
 
 impl Options {
@@ -137,6 +148,8 @@ impl Options {
             read_only: self.read_only.or(below.read_only),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            trace: self.trace.or(below.trace),
+            trace_sample: self.trace_sample.or(below.trace_sample),
         }
     }
 }
@@ -167,6 +180,8 @@ pub struct Settings {
     pub read_only: bool,
     pub log: String,
     pub log_format: LogFormat,
+    pub trace: Option<Collector>,
+    pub trace_sample: Ratio,
 }
 
 /// What TLS needs.
@@ -254,6 +269,8 @@ impl Settings {
             read_only,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or_default(),
+            trace: options.trace,
+            trace_sample: options.trace_sample.unwrap_or_default(),
         })
     }
 
@@ -291,6 +308,10 @@ impl Settings {
         }
         text("log", self.log.clone());
         text("log_format", self.log_format.to_string());
+        if let Some(trace) = &self.trace {
+            text("trace", trace.to_string());
+        }
+        text("trace_sample", self.trace_sample.to_string());
         lines.push(format!("max_connections = {}", self.max_connections));
         lines.push(format!("read_only = {}", self.read_only));
         lines.push(String::new());
@@ -351,7 +372,8 @@ mod tests {
     fn what_is_in_force_can_be_read_again() {
         let text = "root = '/a \"b\"'\nlisten = 'unix:/run/c'\nlimit = '20GB'\nhttp = '[::1]:9'\n\
                     unused_for = '30d'\ntls_cert = 'c'\ntls_key = 'k'\nread_only = true\n\
-                    socket_mode = '660'\nlog_format = 'json'\nread_token_file = 'r'\n";
+                    socket_mode = '660'\nlog_format = 'json'\nread_token_file = 'r'\n\
+                    trace = 'http://t:4317'\ntrace_sample = '0.25'\n";
         let settings = Settings::resolve(parse(text).expect("options")).expect("settings");
         let again = parse(&settings.as_file()).expect("options");
         assert_eq!(Settings::resolve(again), Ok(settings));

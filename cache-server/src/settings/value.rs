@@ -83,6 +83,53 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A part of a whole, from 0 to 1, to the millionth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Ratio(u32);
+
+from_string!(Ratio);
+
+/// The whole.
+const WHOLE: u32 = 1_000_000;
+
+impl Ratio {
+    /// As a number.
+    pub fn as_number(self) -> f64 {
+        f64::from(self.0) / f64::from(WHOLE)
+    }
+}
+
+impl Default for Ratio {
+    fn default() -> Self {
+        Self(WHOLE)
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: Option<f64> = text.parse().ok();
+        let number = number.filter(|number| (0.0..=1.0).contains(number));
+        let millionths = number.map(|number| (number * f64::from(WHOLE)).round());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is between 0 and a million"
+        )]
+        millionths
+            .map(|number| Self(number as u32))
+            .ok_or_else(|| format!("`{}` is no part: write a number from 0 to 1", shown(text)))
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_number())
+    }
+}
+
 /// A length of time, or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

@@ -8,6 +8,7 @@ use ashlar_model::executor::BoxFuture;
 use ashlar_store::disk::DiskStore;
 use ashlar_store::lease::local::LocalLeases;
 use ashlar_store::lease::rules::first_number;
+use ashlar_store::traced::traced;
 use ashlar_store::{Fault, FaultKind};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -18,8 +19,8 @@ impl Engines {
     /// A store on disk.
     pub fn on_disk(store: &Arc<DiskStore>) -> Self {
         Self {
-            blobs: store.clone(),
-            results: store.clone(),
+            blobs: traced("disk", store),
+            results: traced("disk", store),
             leases: Arc::new(LocalLeases::new(first_number(store.epoch()), store.clone())),
             possession: store.clone(),
             upkeep: Arc::new(DiskUpkeep {

@@ -321,12 +321,13 @@ impl Operation<'_> {
     /// It is over: with which fault, if any.
     pub fn end(mut self, fault: Option<FaultKind>) {
         self.ended = true;
-        self.note(fault.map(word));
+        let is_failure = fault.is_some_and(|kind| !kind.is_answer());
+        self.note(fault.map(FaultKind::word), is_failure);
         // What the engine says itself shows that it is there.
         self.engine.set_up(fault != Some(FaultKind::Unavailable));
     }
 
-    fn note(&self, fault: Option<&'static str>) {
+    fn note(&self, fault: Option<&'static str>, is_failure: bool) {
         let elapsed = self.start.elapsed();
         let counts = self.engine.counts(self.operation);
         let seconds = elapsed.as_secs_f64();
@@ -339,7 +340,7 @@ impl Operation<'_> {
             .add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
         let Some(fault) = fault else { return };
         self.span.record("fault", fault);
-        if !is_answer(fault) {
+        if is_failure {
             self.span.record("otel.status_code", "ERROR");
         }
         entry(&counts.faults, fault).one();
@@ -349,37 +350,13 @@ impl Operation<'_> {
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.note(Some(CANCELLED));
+            self.note(Some(CANCELLED), false);
         }
     }
 }
 
 /// The fault of an operation that nobody waited for.
 const CANCELLED: &str = "cancelled";
-
-/// Whether a fault is an answer like others: "it is not there", "you are too late".
-fn is_answer(fault: &str) -> bool {
-    [
-        word(FaultKind::NotFound),
-        word(FaultKind::Precondition),
-        CANCELLED,
-    ]
-    .contains(&fault)
-}
-
-/// A kind of fault as a label.
-const fn word(kind: FaultKind) -> &'static str {
-    match kind {
-        FaultKind::NotFound => "not_found",
-        FaultKind::Invalid => "invalid",
-        FaultKind::Exhausted => "exhausted",
-        FaultKind::Denied => "denied",
-        FaultKind::Unsupported => "unsupported",
-        FaultKind::Precondition => "precondition",
-        FaultKind::Unavailable => "unavailable",
-        FaultKind::Internal => "internal",
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,8 @@ pub enum FaultKind {
     Invalid,
     /// The store is full, or the caller has used up what it may have.
     Exhausted,
+    /// The caller has used up what it may have. The message is for it to read.
+    OverQuota,
     /// The caller may not do that.
     Denied,
     /// The store does not know this operation or hash function.
@@ -22,6 +24,28 @@ pub enum FaultKind {
     Unavailable,
     /// The store itself is broken: a disk error, a bug.
     Internal,
+}
+
+impl FaultKind {
+    /// As a word for metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Invalid => "invalid",
+            Self::Exhausted => "exhausted",
+            Self::OverQuota => "over_quota",
+            Self::Denied => "denied",
+            Self::Unsupported => "unsupported",
+            Self::Precondition => "precondition",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether it is an answer like others: "it is not there", "you are too late".
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::NotFound | Self::Precondition)
+    }
 }
 
 /// A store's refusal or failure.

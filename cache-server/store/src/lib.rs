@@ -24,6 +24,7 @@
 //! | `redis` | results, leases and the index of blobs in Redis (feature `farm`) |
 //! | [`counters`] | what stores count of themselves, for metrics |
 //! | [`rendezvous`] | the near stores of several servers as one |
+//! | [`traced`] | what a store is asked, as spans |
 //! | [`tiered`] | a near store in front of a far one |
 //! | `conformance` | what every store must do, as tests (feature `conformance`) |
 //! | [`clock`] | the time of day |
@@ -54,6 +55,7 @@ pub mod redis;
 pub mod rendezvous;
 pub mod task;
 pub mod tiered;
+pub mod traced;
 pub mod verifying;
 
 pub use action_cache::ActionCache;

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 /// The text that stands for the address in the environment.
 const ENVIRONMENT: &str = "env";
 
 /// A collector that speaks OTLP over gRPC, as it is named on a command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Collector {
     /// The one that `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` names.
     Environment,
@@ -76,6 +79,14 @@ impl FromStr for Collector {
         }
         check(text)?;
         Ok(Self::At(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Collector {
+    type Error = CollectorError;
+
+    fn try_from(text: String) -> Result<Self, CollectorError> {
+        text.parse()
     }
 }
 

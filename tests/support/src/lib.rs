@@ -18,6 +18,7 @@
 //! | [`judge`] | foreign readers of images: skopeo and GNU tar, umoci, buildah |
 //! | [`registry`] | Debian's docker-registry, and proxies that make it misbehave |
 //! | [`cache_server`] | an `ashlar-cache` that is started, stopped, killed and started again |
+//! | [`collector`] | a collector of traces |
 //! | [`redis`] | real Redis servers: one, a cluster, a master with Sentinels |
 //! | [`reapi`] | foreign servers and clients of the Remote Execution API |
 //! | [`wire`] | a TCP proxy that counts bytes, and delays, cuts, stalls and changes them |
@@ -44,6 +45,7 @@ pub mod command;
 pub mod context;
 pub mod git;
 pub mod home;
+pub mod collector;
 pub mod judge;
 pub mod layout;
 pub mod numbers;

@@ -58,6 +58,13 @@ impl Fates {
         }
     }
 
+    /// What came of a step so far.
+    pub(super) fn of(&self, id: NodeId) -> Fate {
+        let nodes = self.nodes();
+        let fate = nodes.as_ref().and_then(|nodes| nodes.get(id.index()));
+        fate.copied().unwrap_or_default()
+    }
+
     pub(super) fn take(&self) -> Option<Vec<Fate>> {
         self.nodes().take()
     }

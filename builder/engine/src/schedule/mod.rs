@@ -28,6 +28,7 @@ mod runner;
 mod settle;
 mod sharing;
 mod single_flight;
+mod trace;
 
 use std::sync::Arc;
 

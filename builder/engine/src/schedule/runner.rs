@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, join_all};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::AbortHandle;
+use tracing::{Instrument as _, Span};
 
 use super::failure::{Failure, StepFailure};
 use super::fate::{Fate, Fates};
@@ -76,6 +77,8 @@ pub(super) struct Runner {
     pub(super) options: ScheduleOptions,
     pub(super) surroundings: Surroundings,
     pub(super) report: Arc<Reporter>,
+    /// The build's.
+    pub(super) span: Span,
     /// Nodes whose layer becomes part of the output.
     lineage: Vec<bool>,
     /// Nodes whose filesystem a step of this build may mount.
@@ -160,6 +163,7 @@ impl Runner {
             options,
             surroundings,
             report,
+            span: Span::current(),
             lineage,
             mounted,
             first_of,
@@ -301,7 +305,9 @@ impl Runner {
     }
 
     async fn make(self: &Arc<Self>, id: NodeId) -> Result<Ready, Failure> {
-        let made = self.find_or_run(id).await;
+        let span = self.step_span(id);
+        let made = self.find_or_run(id).instrument(span.clone()).await;
+        self.end_span(id, &span, &made);
         match &made {
             Ok(_) => {}
             Err(Failure::Cancelled) => self.report_cancelled(id),
@@ -443,6 +449,7 @@ impl Runner {
             }
         }
     }
+            .instrument(tracing::info_span!("execute"))
 
     /// What the output wants of a node's own layer.
     pub(super) fn wanted_of(&self, id: NodeId) -> PackRequest {

@@ -11,6 +11,8 @@ use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
 use ashlar_model::mount::MountSpec;
 use ashlar_store::home::results::DefinitionResult;
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::failure::Failure;
 use super::runner::{Runner, contents_of, locked};
@@ -81,7 +83,14 @@ impl Runner {
         self.fates.begin();
         let mut seen = HashSet::new();
         instructions.retain(|instruction| seen.insert(*instruction));
-        let probed = shared.probe(&definitions, &instructions).await;
+        let span = tracing::info_span!(
+            "lookup",
+            keys = definitions.len() + instructions.len(),
+            found = Empty,
+        );
+        let probe = shared.probe(&definitions, &instructions);
+        let probed = probe.instrument(span.clone()).await;
+        span.record("found", probed.definitions.len());
         locked(&self.survey.adopted).extend(probed.definitions);
         locked(&self.survey.instructions).extend(probed.instructions);
         Ok(())
@@ -140,7 +149,8 @@ impl Runner {
 
     /// The layer that an instruction gave on another machine.
     pub(super) async fn shared_by_content(&self, key: &ContentKey) -> Option<LayerId> {
-        let layer = self.asked()?.by_content(key).await?;
+        let span = tracing::info_span!("lookup", keys = 1);
+        let layer = self.asked()?.by_content(key).instrument(span).await?;
         (!self.losses.hit(&[layer])).then_some(layer)
     }
 
@@ -159,8 +169,9 @@ impl Runner {
         };
         let definition = &self.keys[id.index()].definition;
         let name = &self.graph.node(id).name;
+        let span = tracing::info_span!("lease wait", key = %definition);
         let leave = tokio::select! {
-            leave = shared.leave(definition, name, &waiting) => leave,
+            leave = shared.leave(definition, name, &waiting).instrument(span) => leave,
             () = self.stopped() => return Err(Failure::Cancelled),
         };
         let lease = match leave {

@@ -15,6 +15,7 @@ use ashlar_store::fault::{Fault, FaultKind};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tracing::Instrument as _;
 
 use super::{LayerUpload, Uploader, locked};
 use crate::breaker::Use;
@@ -43,7 +44,9 @@ impl Uploader {
         let upload = || {
             let uploader = Arc::clone(self);
             async move {
-                let trees = uploader.upload_layer(layer, below, function).await?;
+                let span = tracing::info_span!("upload", layer = %layer);
+                let upload = uploader.upload_layer(layer, below, function);
+                let trees = upload.instrument(span).await?;
                 let copy = SharedLayer {
                     cache: uploader.cache.name().to_owned(),
                     trees: trees.clone(),

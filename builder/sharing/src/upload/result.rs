@@ -9,6 +9,7 @@ use ashlar_model::layer::{LayerOrigin, LayerRecord};
 use ashlar_store::action_cache::PutMode;
 use ashlar_store::fault::{Fault, FaultKind};
 use bytes::Bytes;
+use tracing::Instrument as _;
 
 use super::Uploader;
 use crate::action::{EncodedResult, StepAction, StepKey, encode_instruction_result, encode_result};
@@ -50,7 +51,8 @@ impl Uploader {
             }
             Ok(checked)
         });
-        asked.await
+        let span = tracing::info_span!("commit", key = %result.definition, replace);
+        asked.instrument(span).await
     }
 
     /// Whether the cache gives a result that was just stored.

@@ -49,6 +49,7 @@ use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
 use crate::settings::Settings;
 use crate::sources::{Sources, stat_cache};
+use crate::trace::BuildTrace;
 use crate::ui::{Progress, ProgressMode};
 use crate::workshop::{WarningSink, Workshop, run_interruptible};
 use input::Input;
@@ -94,7 +95,8 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
         Arc::clone(&offered) as _,
     ));
     let executor = workshop.executor().clone().offering(offered);
-    let result = run_interruptible(async {
+    let trace = BuildTrace::start(args.trace.as_ref(), settings, &warning_sink(&events))?;
+    let result = run_interruptible(trace.within(settings, async {
         let mut fetcher = InputFetcher {
             args,
             sources: &elsewhere,
@@ -178,7 +180,8 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
         let vertex = VertexId(built.vertices + outputs.vertices() + 1);
         sending::finish(sharing, cache_wait, Some(vertex), &events).await;
         Ok((built, delivered?))
-    });
+    }));
+    trace.finish();
     progress.finish();
     let (built, delivered): (Built, outputs::Delivered) = result?;
     results::write(args, &built, &delivered)?;
