@@ -174,6 +174,16 @@ pub async fn collect_blob(bytes: ByteStream, blob: &CasDigest) -> Result<Bytes, 
     }
 }
 
+/// All bytes of a part of a blob, which must be so many. The hash is not looked at.
+pub async fn collect_part(bytes: ByteStream, length: u64) -> Result<Bytes, Fault> {
+    let part = collect(bytes, length).await?;
+    if part.len() as u64 == length {
+        return Ok(part);
+    }
+    let got = part.len();
+    Err(Fault::invalid(format!("{got} bytes came instead of {length}")))
+}
+
 /// All bytes of a stream, which may be no more than `limit`.
 pub async fn collect(mut bytes: ByteStream, limit: u64) -> Result<Bytes, Fault> {
     let mut first = Bytes::new();

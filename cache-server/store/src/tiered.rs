@@ -15,8 +15,9 @@ use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use crate::action_cache::{ActionCache, PutMode};
-use crate::blob_store::{BlobStore, ByteRange, ByteStream};
-use crate::fault::{Fault, FaultKind, in_one_line};
+use crate::blob_store::{BlobStore, ByteRange, ByteStream, bounds};
+use crate::counters::Counters;
+use crate::fault::{Fault, in_one_line};
 use crate::task::{Task, spawn};
 
 /// Where writes go.
@@ -35,12 +36,40 @@ pub struct TieredBlobs {
     near: Arc<dyn BlobStore>,
     far: Arc<dyn BlobStore>,
     writes: Writes,
+    counters: Option<Arc<Counters>>,
 }
 
 impl TieredBlobs {
     /// `near` in front of `far`.
     pub const fn new(near: Arc<dyn BlobStore>, far: Arc<dyn BlobStore>, writes: Writes) -> Self {
-        Self { near, far, writes }
+        Self {
+            near,
+            far,
+            writes,
+            counters: None,
+        }
+    }
+
+    /// Counts what is read near and far away.
+    #[must_use]
+    pub fn counted(mut self, counters: Arc<Counters>) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
+    /// Notes that so many bytes of a blob are read, near or not.
+    fn count(&self, is_near: bool, bytes: u64) {
+        let Some(counters) = &self.counters else {
+            return;
+        };
+        let near = &counters.near;
+        let (blobs, sum) = if is_near {
+            (&near.hits, &near.hit_bytes)
+        } else {
+            (&near.misses, &near.miss_bytes)
+        };
+        blobs.one();
+        sum.add(bytes);
     }
 
     /// The same bytes, which go into the near store as well as they pass.
@@ -144,12 +173,14 @@ impl BlobStore for TieredBlobs {
         range: ByteRange,
     ) -> BoxFuture<'a, Result<ByteStream, Fault>> {
         Box::pin(async move {
-            match self.near.read(blob, range).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(fault) if fault.kind == FaultKind::Invalid => return Err(fault),
-                Err(_) => {}
+            let (start, end) = bounds(blob, range)?;
+            // Whatever is wrong with the near store: the far one counts.
+            if let Ok(bytes) = self.near.read(blob, range).await {
+                self.count(true, end - start);
+                return Ok(bytes);
             }
             let bytes = self.far.read(blob, range).await?;
+            self.count(false, end - start);
             let is_whole = range.offset == 0 && range.limit.is_none_or(|limit| limit >= blob.size);
             Ok(if is_whole && blob.size > 0 {
                 self.copied(blob, bytes)
@@ -182,6 +213,9 @@ impl BlobStore for TieredBlobs {
                 .filter(|(answer, _)| answer.is_err())
                 .map(|(_, blob)| *blob)
                 .collect();
+            for bytes in answers.iter().flatten() {
+                self.count(true, bytes.len() as u64);
+            }
             if absent.is_empty() {
                 return answers;
             }
@@ -192,6 +226,7 @@ impl BlobStore for TieredBlobs {
                     && let Some(bytes) = far.next()
                 {
                     if let Ok(bytes) = &bytes {
+                        self.count(false, bytes.len() as u64);
                         copies.push((*blob, bytes.clone()));
                     }
                     *answer = bytes;
@@ -316,6 +351,7 @@ mod tests {
     use super::*;
     use crate::blob_store::{collect, once};
     use crate::conformance;
+    use crate::fault::FaultKind;
     use crate::memory::MemoryStore;
 
     fn memory() -> Arc<MemoryStore> {
