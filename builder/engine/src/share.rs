@@ -8,6 +8,7 @@ use std::fmt;
 
 use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
 use ashlar_model::executor::BoxFuture;
+use ashlar_store::home::results::Word;
 
 /// What many keys gave. What was found by definition key is in the local store already: each
 /// result, and the records of its layers, whose files stay where they are until something needs
@@ -18,6 +19,35 @@ pub struct Probed {
     pub definitions: Vec<DefinitionKey>,
     /// Instructions that ever ran anywhere, so that a content key may have a result.
     pub instructions: Vec<InstructionKey>,
+}
+
+/// What was found by a content key.
+#[derive(Debug, Clone)]
+pub struct FoundLayer {
+    /// The layer, whose record is in the local store.
+    pub layer: LayerId,
+    /// Whose word it is.
+    pub word: Word,
+}
+
+/// A key under which a result of the local store was found.
+#[derive(Debug, Clone, Copy)]
+pub enum ResultKey<'a> {
+    /// What the step is defined as.
+    Definition(&'a DefinitionKey),
+    /// What its inputs contain.
+    Content(&'a ContentKey),
+}
+
+/// What a build thinks of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belief {
+    /// It was made here, or somebody has signed it whose signature is demanded.
+    Proven,
+    /// It is used, for nothing is demanded; but nobody here would swear to it.
+    Taken,
+    /// It is none: the step is looked up elsewhere, and run.
+    Refused,
 }
 
 /// A result that is here.
@@ -35,6 +65,8 @@ pub struct MadeResult {
     pub stack: Vec<LayerId>,
     /// Which of these layers steps have made; the others came with images.
     pub made: Vec<bool>,
+    /// Whose word it is. Only what is this machine's own may be signed here.
+    pub word: Word,
     /// Whether it takes the place of what a cache has: that cannot be right, or the build uses
     /// nothing old, and whoever asked for that wants others to have what is new.
     pub replaces: bool,
@@ -73,9 +105,15 @@ pub trait SharedResults: Send + Sync + fmt::Debug {
         instructions: &'a [InstructionKey],
     ) -> BoxFuture<'a, Probed>;
 
-    /// Looks one step up by what its inputs contain. Gives its layer, whose record is in the local
-    /// store then. The scheduler stores the result.
-    fn by_content<'a>(&'a self, key: &'a ContentKey) -> BoxFuture<'a, Option<LayerId>>;
+    /// Looks one step up by what its inputs contain. The scheduler stores the result.
+    fn by_content<'a>(&'a self, key: &'a ContentKey) -> BoxFuture<'a, Option<FoundLayer>>;
+
+    /// What to think of a result of the local store that is not this machine's own.
+    fn belief(&self, key: ResultKey<'_>, word: &Word) -> Belief;
+
+    /// Whether nothing is believed without proof. Then a layer of which only others say what it
+    /// contains is not kept in place of one that was made here.
+    fn demands_proof(&self) -> bool;
 
     /// Asks for leave to run a step, and waits while another machine runs it. `waiting` is called
     /// as soon as it is known that there is somebody to wait for, and when that changes. Dropping

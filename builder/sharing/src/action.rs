@@ -14,6 +14,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::record::{MOST_TREES, StepResult};
+use crate::signature::SIGNATURE_PATH;
 
 /// The first argument of every command: what the key means, and in which version.
 const PROGRAM: &str = "ashlar.step/1";
@@ -34,7 +35,8 @@ pub enum StepKey {
 }
 
 impl StepKey {
-    const fn kind(&self) -> &'static str {
+    /// Which kind it is.
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Definition(_) => "definition",
             Self::Content(_) => "content",
@@ -42,7 +44,8 @@ impl StepKey {
         }
     }
 
-    fn hex(&self) -> String {
+    /// The key in hexadecimal.
+    pub fn hex(&self) -> String {
         match self {
             Self::Definition(key) => key.to_hex(),
             Self::Content(key) => key.to_hex(),
@@ -109,21 +112,32 @@ pub struct EncodedResult {
     pub result: Bytes,
     /// The record, which is a blob of its own.
     pub record: (CasDigest, Bytes),
+    /// The envelope with its signatures, one too.
+    pub signature: Option<(CasDigest, Bytes)>,
 }
 
-/// Encodes a result. `trees` has the digests of each layer's trees, as many as the record says.
+/// Encodes a result. `trees` has the digests of each layer's trees, as many as the record says;
+/// `signature` is about the record's bytes.
 pub fn encode_result(
-    record: &StepResult,
+    record: Vec<u8>,
     trees: &[Vec<CasDigest>],
+    signature: Option<Vec<u8>>,
     function: DigestFunction,
 ) -> EncodedResult {
-    let record = blob(function, record.to_bytes());
+    let record = blob(function, record);
+    let signature = signature.map(|envelope| blob(function, envelope));
     // Without its contents: many results are looked up at once, and few of their records are read.
-    let file = reapi::OutputFile {
-        path: RECORD_PATH.to_owned(),
-        digest: Some(digest_to_wire(&record.0)),
+    let file = |path: &str, digest: &CasDigest| reapi::OutputFile {
+        path: path.to_owned(),
+        digest: Some(digest_to_wire(digest)),
         ..reapi::OutputFile::default()
     };
+    let mut files = vec![file(RECORD_PATH, &record.0)];
+    files.extend(
+        signature
+            .iter()
+            .map(|(digest, _)| file(SIGNATURE_PATH, digest)),
+    );
     let directories = trees.iter().enumerate().flat_map(|(layer, trees)| {
         let of_layer = trees.iter().enumerate();
         of_layer.map(move |(part, tree)| reapi::OutputDirectory {
@@ -133,13 +147,14 @@ pub fn encode_result(
         })
     });
     let result = reapi::ActionResult {
-        output_files: vec![file],
+        output_files: files,
         output_directories: directories.collect(),
         ..reapi::ActionResult::default()
     };
     EncodedResult {
         result: result.encode_to_vec().into(),
         record,
+        signature,
     }
 }
 
@@ -168,6 +183,10 @@ pub struct ResultOutputs {
     pub record: CasDigest,
     /// Its bytes, where the server sent them along. They are those of the digest.
     pub inline: Option<Bytes>,
+    /// The envelope with its signatures, if it has any.
+    pub signature: Option<CasDigest>,
+    /// Its bytes, where the server sent them along.
+    pub inline_signature: Option<Bytes>,
     trees: Vec<(String, CasDigest)>,
 }
 
@@ -185,6 +204,22 @@ pub enum ResultError {
     Wrong(&'static str),
 }
 
+/// An output file's digest and its bytes, where the server sent them along.
+fn output_file(
+    file: &reapi::OutputFile,
+    function: DigestFunction,
+) -> Result<(CasDigest, Option<Bytes>), ResultError> {
+    let digest = required_digest(file.digest.as_ref(), function, "OutputFile.digest")?;
+    let inline = Some(file.contents.clone()).filter(|bytes| !bytes.is_empty());
+    if inline
+        .as_ref()
+        .is_some_and(|bytes| CasDigest::of(function, bytes) != digest)
+    {
+        return Err(ResultError::Wrong("a file of it is not that of its digest"));
+    }
+    Ok((digest, inline))
+}
+
 impl ResultOutputs {
     /// Reads a stored result.
     pub fn read(result: &Bytes, function: DigestFunction) -> Result<Self, ResultError> {
@@ -192,17 +227,13 @@ impl ResultOutputs {
         if result.exit_code != 0 {
             return Err(ResultError::Wrong("it is that of a step that failed"));
         }
-        let mut files = result.output_files.into_iter();
-        let file = files.find(|file| file.path == RECORD_PATH);
-        let file = file.ok_or(ResultError::Wrong("it has no record"))?;
-        let record = required_digest(file.digest.as_ref(), function, "OutputFile.digest")?;
-        let inline = Some(file.contents).filter(|bytes| !bytes.is_empty());
-        if inline
-            .as_ref()
-            .is_some_and(|bytes| CasDigest::of(function, bytes) != record)
-        {
-            return Err(ResultError::Wrong("its record is not that of its digest"));
-        }
+        let file = |path: &str| {
+            let mut files = result.output_files.iter();
+            let file = files.find(|file| file.path == path);
+            file.map(|file| output_file(file, function)).transpose()
+        };
+        let (record, inline) = file(RECORD_PATH)?.ok_or(ResultError::Wrong("it has no record"))?;
+        let (signature, inline_signature) = file(SIGNATURE_PATH)?.unzip();
         let trees = result.output_directories.into_iter().map(|directory| {
             let tree = directory.tree_digest.as_ref();
             let digest = required_digest(tree, function, "OutputDirectory.tree_digest")?;
@@ -211,6 +242,8 @@ impl ResultOutputs {
         Ok(Self {
             record,
             inline,
+            signature,
+            inline_signature: inline_signature.flatten(),
             trees: trees.collect::<Result<_, ResultError>>()?,
         })
     }
@@ -301,7 +334,12 @@ mod tests {
     #[test]
     fn results_are_as_the_format_says() {
         let trees = [vec![digest("a"), digest("b")]];
-        let encoded = encode_result(&record(&[2]), &trees, DigestFunction::Sha256);
+        let encoded = encode_result(
+            record(&[2]).to_bytes(),
+            &trees,
+            None,
+            DigestFunction::Sha256,
+        );
         let result = CasDigest::of(DigestFunction::Sha256, &encoded.result);
         let instruction = CasDigest::of(DigestFunction::Sha256, &encode_instruction_result());
         assert_eq!(
@@ -317,18 +355,38 @@ mod tests {
     fn results_are_read_back() {
         let record = record(&[2, 0, 1]);
         let trees = vec![vec![digest("a"), digest("b")], vec![], vec![digest("c")]];
-        let encoded = encode_result(&record, &trees, DigestFunction::Sha256);
+        let encoded = encode_result(record.to_bytes(), &trees, None, DigestFunction::Sha256);
         let read = ResultOutputs::read(&encoded.result, DigestFunction::Sha256).unwrap();
         assert_eq!(read.record, encoded.record.0);
         assert_eq!(read.inline, None);
+        assert_eq!(read.signature, None);
         assert_eq!(read.trees_of(&record).unwrap(), trees);
+    }
+
+    #[test]
+    fn signatures_are_files_of_their_own() {
+        let record = record(&[1]);
+        let trees = vec![vec![digest("a")]];
+        let envelope = b"envelope".to_vec();
+        let function = DigestFunction::Sha256;
+        let encoded = encode_result(record.to_bytes(), &trees, Some(envelope.clone()), function);
+        let read = ResultOutputs::read(&encoded.result, function).unwrap();
+        assert_eq!(read.signature, Some(encoded.signature.unwrap().0));
+        assert_eq!((read.inline, read.inline_signature), (None, None));
+
+        let mut result = reapi::ActionResult::decode(encoded.result).unwrap();
+        result.output_files[1].contents = envelope.clone().into();
+        let read = ResultOutputs::read(&result.encode_to_vec().into(), function).unwrap();
+        assert_eq!(read.inline_signature, Some(envelope.into()));
+        result.output_files[1].contents = Bytes::from_static(b"other");
+        ResultOutputs::read(&result.encode_to_vec().into(), function).unwrap_err();
     }
 
     #[test]
     fn results_that_no_builder_writes_are_refused() {
         let record = record(&[2]);
         let trees = vec![vec![digest("a")]];
-        let encoded = encode_result(&record, &trees, DigestFunction::Sha256);
+        let encoded = encode_result(record.to_bytes(), &trees, None, DigestFunction::Sha256);
         let read = ResultOutputs::read(&encoded.result, DigestFunction::Sha256).unwrap();
         read.trees_of(&record).unwrap_err();
 

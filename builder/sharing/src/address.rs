@@ -1,6 +1,7 @@
 //! How a cache is named: `grpc://HOST:PORT`, `grpcs://HOST:PORT` or `unix:///PATH`, and how it is
-//! used: `,instance=NAME`, `,mode=read|write|readwrite`, `,token-file=FILE`, `,ca=FILE`,
-//! `,mounts=ID+ID`.
+//! used: `,instance=NAME`, `,mode=read|write|readwrite`, `,token-file=FILE`, `,token-env=VAR`,
+//! `,ca=FILE`, `,cert=FILE,key=FILE`, `,mounts=ID+ID`. Several servers with the same stores behind
+//! them are one cache: `grpc://HOST:PORT+HOST:PORT`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,23 +13,25 @@ pub const DEFAULT_PORT: u16 = 8980;
 /// The longest instance name.
 const LONGEST_INSTANCE: usize = 200;
 
+/// The most servers of one cache that are named.
+const MOST_SERVERS: usize = 64;
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Authority {
+    /// Host name or IP address, IPv6 in brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
 /// Where a cache is reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// `grpc://`: TCP, nothing encrypted.
-    Plain {
-        /// Host name or IP address, IPv6 in brackets.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// `grpcs://`: TLS.
-    Tls {
-        /// Host name or IP address, IPv6 in brackets.
-        host: String,
-        /// Port.
-        port: u16,
-    },
+    /// `grpc://`: TCP, nothing encrypted. One server at least.
+    Plain(Vec<Authority>),
+    /// `grpcs://`: TLS. One server at least.
+    Tls(Vec<Authority>),
     /// `unix://`: a socket of this machine.
     Unix(PathBuf),
 }
@@ -38,12 +41,12 @@ impl Address {
     /// machine.
     pub fn is_private(&self) -> bool {
         match self {
-            Self::Tls { .. } | Self::Unix(_) => true,
-            Self::Plain { host, .. } => {
+            Self::Tls(_) | Self::Unix(_) => true,
+            Self::Plain(servers) => servers.iter().all(|Authority { host, .. }| {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
                 let address = bare.parse::<IpAddr>();
                 host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-            }
+            }),
         }
     }
 }
@@ -71,8 +74,14 @@ pub struct CacheSpec {
     pub mode: Mode,
     /// A file that holds the token for it.
     pub token_file: Option<PathBuf>,
+    /// An environment variable that holds it.
+    pub token_env: Option<String>,
     /// A file with the certificates to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// A file with our certificate, for servers that ask for one.
+    pub cert: Option<PathBuf>,
+    /// A file with its key.
+    pub key: Option<PathBuf>,
     /// Ids of cache mounts whose contents are shared.
     pub mounts: Vec<String>,
 }
@@ -97,9 +106,12 @@ pub enum AddressError {
     /// An option that is not known, or without value.
     #[error(
         "`{0}` is no option of a cache: they are instance=NAME, mode=read|write|readwrite, \
-         token-file=FILE, ca=FILE and mounts=ID+ID"
+         token-file=FILE, token-env=VAR, ca=FILE, cert=FILE with key=FILE, and mounts=ID+ID"
     )]
     Option(String),
+    /// Options that do not go together, or not with the address.
+    #[error("{0}")]
+    Together(&'static str),
     /// A mode that is not known.
     #[error("`{0}` is no mode: it is read, write or readwrite")]
     Mode(String),
@@ -150,9 +162,30 @@ impl CacheSpec {
             instance: String::new(),
             mode: Mode::ReadWrite,
             token_file: None,
+            token_env: None,
             ca: None,
+            cert: None,
+            key: None,
             mounts: Vec::new(),
         }
+    }
+
+    /// Checks what single options do not show.
+    pub fn check(&self) -> Result<(), AddressError> {
+        if self.cert.is_some() != self.key.is_some() {
+            let why = "a certificate and its key go together: give both cert=FILE and key=FILE";
+            return Err(AddressError::Together(why));
+        }
+        if self.cert.is_some() && !matches!(self.address, Address::Tls(_)) {
+            let why = "a certificate is shown over TLS only: write grpcs://";
+            return Err(AddressError::Together(why));
+        }
+        if self.token_file.is_some() && self.token_env.is_some() {
+            let why = "a token comes from a file or from a variable: not both token-file and \
+                       token-env";
+            return Err(AddressError::Together(why));
+        }
+        Ok(())
     }
 
     /// The name under which layers are remembered to be there: address and instance name.
@@ -201,11 +234,15 @@ impl FromStr for CacheSpec {
                 (_, "") => return Err(bad()),
                 ("mode", mode) => spec.mode = mode.parse()?,
                 ("token-file", path) => spec.token_file = Some(path.into()),
+                ("token-env", name) => spec.token_env = Some(name.to_owned()),
                 ("ca", path) => spec.ca = Some(path.into()),
+                ("cert", path) => spec.cert = Some(path.into()),
+                ("key", path) => spec.key = Some(path.into()),
                 ("mounts", ids) => spec.mounts = ids.split('+').map(ToOwned::to_owned).collect(),
                 _ => return Err(bad()),
             }
         }
+        spec.check()?;
         Ok(spec)
     }
 }
@@ -220,15 +257,23 @@ impl FromStr for Address {
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
             "unix" => Err(AddressError::Relative(shown(rest))),
-            "grpc" => authority(rest).map(|(host, port)| Self::Plain { host, port }),
-            "grpcs" => authority(rest).map(|(host, port)| Self::Tls { host, port }),
+            "grpc" => servers(rest).map(Self::Plain),
+            "grpcs" => servers(rest).map(Self::Tls),
             _ => Err(AddressError::Scheme(shown(text))),
         }
     }
 }
 
+/// `HOST[:PORT]`, or several with `+` between them.
+fn servers(text: &str) -> Result<Vec<Authority>, AddressError> {
+    if text.split('+').count() > MOST_SERVERS {
+        return Err(AddressError::Together("so many servers cannot be named"));
+    }
+    text.split('+').map(authority).collect()
+}
+
 /// `HOST[:PORT]`, with an IPv6 address in brackets.
-fn authority(text: &str) -> Result<(String, u16), AddressError> {
+fn authority(text: &str) -> Result<Authority, AddressError> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let bad_host = || AddressError::Host(shown(text));
     let end = match text.strip_prefix('[') {
@@ -245,16 +290,23 @@ fn authority(text: &str) -> Result<(String, u16), AddressError> {
         None => return Err(bad_host()),
         Some(port) => port.parse().map_err(|_| AddressError::Port(shown(port)))?,
     };
-    Ok((host.to_owned(), port))
+    let host = host.to_owned();
+    Ok(Authority { host, port })
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain { host, port } => write!(f, "grpc://{host}:{port}"),
-            Self::Tls { host, port } => write!(f, "grpcs://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        let (scheme, servers) = match self {
+            Self::Plain(servers) => ("grpc", servers),
+            Self::Tls(servers) => ("grpcs", servers),
+            Self::Unix(path) => return write!(f, "unix://{}", path.display()),
+        };
+        write!(f, "{scheme}://")?;
+        for (number, Authority { host, port }) in servers.iter().enumerate() {
+            let between = if number == 0 { "" } else { "+" };
+            write!(f, "{between}{host}:{port}")?;
         }
+        Ok(())
     }
 }
 
@@ -281,6 +333,8 @@ mod tests {
             ("grpc://10.0.0.1", false),
             ("grpc://cache.example.com", false),
             ("grpc://localhost.example.com", false),
+            ("grpc://localhost+127.0.0.1:2", true),
+            ("grpc://localhost+10.0.0.1", false),
         ] {
             assert_eq!(spec(text).address.is_private(), private, "{text}");
         }
@@ -291,6 +345,8 @@ mod tests {
         for (text, written) in [
             ("grpc://cache", "grpc://cache:8980"),
             ("grpc://cache:9/", "grpc://cache:9"),
+            ("grpc://a+b:1+[::1]", "grpc://a:8980+b:1+[::1]:8980"),
+            ("grpcs://a:1+b:2", "grpcs://a:1+b:2"),
             ("grpcs://[::1]:443", "grpcs://[::1]:443"),
             ("grpcs://[fe80::1%eth0]", "grpcs://[fe80::1%eth0]:8980"),
             ("unix:///run/a b.sock", "unix:///run/a b.sock"),
@@ -316,6 +372,28 @@ mod tests {
         assert_eq!(full.ca, Some("/c".into()));
         assert_eq!(full.mounts, ["apt", "cargo"]);
         assert_eq!(spec("grpc://a,instance=").instance, "");
+        let shown = spec("grpcs://a,cert=/c,key=/k,token-env=CI_TOKEN");
+        assert_eq!(
+            (shown.cert, shown.key),
+            (Some("/c".into()), Some("/k".into()))
+        );
+        assert_eq!(shown.token_env.as_deref(), Some("CI_TOKEN"));
+    }
+
+    #[test]
+    fn options_go_together_or_not_at_all() {
+        for text in [
+            "grpcs://a,cert=/c",
+            "grpcs://a,key=/k",
+            "grpc://a,cert=/c,key=/k",
+            "grpc://a,token-file=/t,token-env=T",
+        ] {
+            let error = text.parse::<CacheSpec>().unwrap_err();
+            assert!(matches!(error, AddressError::Together(_)), "{text}");
+        }
+        let many = format!("grpc://a{}", "+a".repeat(MOST_SERVERS));
+        let error = many.parse::<CacheSpec>().unwrap_err();
+        assert!(matches!(error, AddressError::Together(_)));
     }
 
     #[test]
@@ -332,6 +410,8 @@ mod tests {
             "grpc://[::1",
             "grpc://[::1]x",
             "grpc://::1",
+            "grpc://a+",
+            "grpc://+b",
         ] {
             assert!(matches!(error(text), AddressError::Host(_)), "{text}");
         }

@@ -15,11 +15,12 @@ const MOST_COPIES: usize = 8;
 
 /// Takes the layers of a result over, bottom first. `trees` has those of each layer. `None` if it has
 /// a layer of an image that this machine does not know and cannot get: then it is no result here.
+/// What is `proven` takes the place of what others said of a layer before.
 pub fn adopt(
     home: &Home,
     cache: &str,
-    result: &StepResult,
-    trees: &[Vec<CasDigest>],
+    (result, trees): (&StepResult, &[Vec<CasDigest>]),
+    proven: bool,
 ) -> Result<Option<Vec<LayerId>>, StoreError> {
     for layer in &result.layers {
         // A build knows the layers of its own base images before it asks for anything.
@@ -31,15 +32,15 @@ pub fn adopt(
         }
     }
     let layers = result.layers.iter().zip(trees);
-    let layers = layers.map(|(layer, trees)| adopt_layer(home, cache, layer, trees));
+    let layers = layers.map(|(layer, trees)| adopt_layer(home, cache, (layer, trees), proven));
     layers.collect::<Result<_, _>>().map(Some)
 }
 
 fn adopt_layer(
     home: &Home,
     cache: &str,
-    layer: &ResultLayer,
-    trees: &[CasDigest],
+    (layer, trees): (&ResultLayer, &[CasDigest]),
+    proven: bool,
 ) -> Result<LayerId, StoreError> {
     let new = match &layer.origin {
         ResultOrigin::Image { repositories } => {
@@ -76,7 +77,7 @@ fn adopt_layer(
     home.claim_layers(&[new.id])?;
     let record = match home.layer(&new.id)? {
         None => new,
-        Some(known) => match merged(&known, new) {
+        Some(known) => match merged(&known, new, proven) {
             Some(merged) => merged,
             None => return Ok(known.id),
         },
@@ -118,8 +119,14 @@ fn same_layer(
 }
 
 /// A known layer with what is new; `None` if nothing is.
-fn merged(known: &LayerRecord, new: LayerRecord) -> Option<LayerRecord> {
+fn merged(known: &LayerRecord, new: LayerRecord, proven: bool) -> Option<LayerRecord> {
     let mut merged = known.clone();
+    if proven && matches!(known.origin, LayerOrigin::Shared { .. }) {
+        merged.content = new.content;
+        merged.tar_size = new.tar_size;
+        merged.created = new.created;
+        merged.blobs.clone_from(&new.blobs);
+    }
     match (&mut merged.origin, new.origin) {
         (LayerOrigin::Image { repositories }, LayerOrigin::Image { repositories: more }) => {
             for repository in more {
@@ -207,8 +214,10 @@ mod tests {
         let result = StepResult {
             layers: vec![step("tar")],
         };
-        let first = adopt(&home, "a", &result, &[trees("1")]).unwrap().unwrap();
-        let again = |cache, tree| adopt(&home, cache, &result, &[trees(tree)]).unwrap();
+        let first = adopt(&home, "a", (&result, &[trees("1")]), false)
+            .unwrap()
+            .unwrap();
+        let again = |cache, tree| adopt(&home, cache, (&result, &[trees(tree)]), false).unwrap();
         assert_eq!(again("b", "2").as_ref(), Some(&first));
         assert_eq!(again("a", "3").as_ref(), Some(&first));
         let record = home.layer(&first[0]).unwrap().unwrap();
@@ -238,7 +247,9 @@ mod tests {
         let result = StepResult {
             layers: vec![step("tar")],
         };
-        let adopted = adopt(&home, "a", &result, &[trees("1")]).unwrap().unwrap();
+        let adopted = adopt(&home, "a", (&result, &[trees("1")]), false)
+            .unwrap()
+            .unwrap();
         assert_eq!(adopted, [record.id]);
         assert_eq!(home.copies_of(&record.id).unwrap().len(), 1);
         let known = home.layer(&record.id).unwrap().unwrap();
@@ -248,15 +259,41 @@ mod tests {
         let result = StepResult {
             layers: vec![step("other tar")],
         };
-        let adopted = adopt(&home, "a", &result, &[trees("1")]).unwrap().unwrap();
+        let adopted = adopt(&home, "a", (&result, &[trees("1")]), false)
+            .unwrap()
+            .unwrap();
         assert_eq!(adopted, [LayerId::of_diff_id(&DiffId::of(b"other tar"))]);
         // And one whose files are lost is none.
         std::fs::remove_file(home.tar_path(&record.id)).unwrap();
         let result = StepResult {
             layers: vec![step("tar")],
         };
-        let adopted = adopt(&home, "a", &result, &[trees("1")]).unwrap().unwrap();
+        let adopted = adopt(&home, "a", (&result, &[trees("1")]), false)
+            .unwrap()
+            .unwrap();
         assert_eq!(adopted, [LayerId::of_diff_id(&DiffId::of(b"tar"))]);
+    }
+
+    #[test]
+    fn what_is_proven_takes_the_place_of_bare_words() {
+        let (_directory, home) = home();
+        let adopt = |form: StoredBlob, proven| {
+            let mut layer = step("tar");
+            layer.blobs = vec![form];
+            let result = StepResult {
+                layers: vec![layer],
+            };
+            let id = adopt(&home, "a", (&result, &[trees("1")]), proven);
+            let id = id.unwrap().unwrap()[0];
+            home.layer(&id).unwrap().unwrap().blobs
+        };
+        let form = |text: &str| StoredBlob {
+            descriptor: Descriptor::new(OCI_LAYER_GZIP, BlobDigest::of(text.as_bytes()), 4),
+            ..blob(Some(6))
+        };
+        assert_eq!(adopt(form("forged"), false), [form("forged")]);
+        assert_eq!(adopt(form("right"), false), [form("forged")]);
+        assert_eq!(adopt(form("right"), true), [form("right")]);
     }
 
     #[test]
@@ -274,7 +311,7 @@ mod tests {
             let result = StepResult {
                 layers: vec![layer],
             };
-            let adopted = adopt(&home, "a", &result, &[Vec::new()]).unwrap();
+            let adopted = adopt(&home, "a", (&result, &[Vec::new()]), false).unwrap();
             adopted.unwrap()[0]
         };
         let id = adopt(image("one.example.com/base"));
@@ -304,14 +341,14 @@ mod tests {
             layers: vec![step("tar"), base],
         };
         let trees = [trees("1"), Vec::new()];
-        assert_eq!(adopt(&home, "a", &result, &trees).unwrap(), None);
+        assert_eq!(adopt(&home, "a", (&result, &trees), false).unwrap(), None);
         let step = LayerId::of_diff_id(&DiffId::of(b"tar"));
         assert!(home.layer(&step).unwrap().is_none());
 
         // This build stands on it, wherever it came from.
         let here = LayerRecord::of_image(DiffId::of(b"base"), blob(None), None);
         home.put_layer(&here).unwrap();
-        let adopted = adopt(&home, "a", &result, &trees).unwrap();
+        let adopted = adopt(&home, "a", (&result, &trees), false).unwrap();
         assert_eq!(adopted, Some(vec![step, here.id]));
     }
 }

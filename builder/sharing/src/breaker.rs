@@ -47,6 +47,10 @@ pub enum Trouble {
     Broken,
     /// It has not what it was to be used for.
     Lacking,
+    /// Its results are not signed as is demanded.
+    Distrusted,
+    /// Its cache mounts are not used, for nobody signs them.
+    Mounts,
     /// The local store could not do its part.
     Here,
 }

@@ -1,17 +1,21 @@
 //! One cache of a build: connected to when it is first asked, and asked through its breaker.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ashlar_store::fault::{Fault, FaultKind};
+use ashlar_store::home::results::CacheName;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use crate::action::StepKey;
 use crate::address::Mode;
-use crate::breaker::{Breaker, Question, Use, WarningSink};
+use crate::breaker::{Breaker, Question, Trouble, Use, WarningSink};
 use crate::pace::Pace;
 use crate::service::{Connect, Service};
+use crate::signature::{Refusal, Trust};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -40,6 +44,9 @@ pub struct Cache {
     leaseless: AtomicBool,
     portable: bool,
     mounts: Vec<String>,
+    trust: Arc<Trust>,
+    /// Results that were passed over, since they are not signed as is demanded.
+    refused: Mutex<HashMap<StepKey, Refusal>>,
 }
 
 impl Cache {
@@ -65,7 +72,70 @@ impl Cache {
             leaseless: AtomicBool::new(false),
             portable: false,
             mounts: Vec::new(),
+            trust: Arc::default(),
+            refused: Mutex::default(),
         }
+    }
+
+    /// The same, of whose results something is demanded.
+    #[must_use]
+    pub fn trusting(self, trust: Arc<Trust>) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// What is demanded of its results.
+    pub const fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// Where it is, as results that come from there remember it.
+    pub fn origin(&self) -> CacheName {
+        let instance = format!(",instance={}", self.instance);
+        let address = self.name.strip_suffix(&instance).unwrap_or(&self.name);
+        CacheName {
+            address: address.to_owned(),
+            instance: self.instance.clone(),
+        }
+    }
+
+    /// Notes that a result is passed over.
+    pub fn note_refused(&self, key: StepKey, refusal: Refusal) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(key, refusal);
+    }
+
+    /// Why the result of a key was passed over, if there was one.
+    pub fn refusal(&self, key: &StepKey) -> Option<Refusal> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(key).copied()
+    }
+
+    /// Tells the user how many results were passed over, and why, if any were.
+    pub fn tell_refused(&self) {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reasons: BTreeMap<Refusal, usize> = BTreeMap::new();
+        for refusal in refused.values() {
+            *reasons.entry(*refusal).or_default() += 1;
+        }
+        let all = refused.len();
+        drop(refused);
+        if all == 0 {
+            return;
+        }
+        let reasons: Vec<String> = reasons
+            .into_iter()
+            .map(|(refusal, count)| format!("{count} {refusal}"))
+            .collect();
+        let (results, were) = if all == 1 {
+            ("result", "was")
+        } else {
+            ("results", "were")
+        };
+        let text = format!(
+            "{all} {results} that --cache-trust does not let in {were} passed over: {}",
+            reasons.join(", ")
+        );
+        self.breaker.tell(Trouble::Distrusted, &text);
     }
 
     /// The same, which also shares what cache mounts of these ids hold.

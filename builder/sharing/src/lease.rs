@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_engine::share::WaitingSink;
+use ashlar_model::cas::DigestFunction;
 use ashlar_model::digest::DefinitionKey;
 use ashlar_store::fault::FaultKind;
 use ashlar_store::task::{Task, spawn_on};
 use futures::StreamExt as _;
 use tokio::runtime::Handle;
 
+use crate::action::{StepAction, StepKey};
 use crate::background::Background;
 use crate::breaker::Use;
 use crate::cache::{ANSWER, Cache};
@@ -32,22 +34,20 @@ const LONGEST_HOLDER: usize = 400;
 /// What came of asking for a lease.
 #[derive(Debug)]
 pub enum Turn {
-    /// It is ours. With `maybe_made`, somebody had it before, who may have made the result.
-    Ours {
-        /// The lease.
-        lease: HeldLease,
-        /// Whether the result may be there.
-        maybe_made: bool,
-    },
+    /// It is ours. Somebody may have had it before, and made the result since it was looked up.
+    Ours(HeldLease),
     /// Whoever had it does not have it any more: the result may be there.
     GivenBack,
     /// Nobody keeps order.
     Nobody,
 }
 
-/// The key of a step's lease.
-pub fn lease_key(definition: &DefinitionKey) -> String {
-    format!("ashlar.step/1/{definition}")
+/// The key of a step's lease: the hash of the action under which its result is stored, so that a
+/// server finds both in one place.
+pub fn lease_key(definition: &DefinitionKey, function: DigestFunction) -> String {
+    StepAction::of(&StepKey::Definition(*definition), function)
+        .digest
+        .hash_hex()
 }
 
 /// Asks for the lease of a step, and waits while another has it.
@@ -58,27 +58,24 @@ pub async fn turn(
     holder: &str,
     waiting: WaitingSink<'_>,
 ) -> Turn {
-    let key = lease_key(definition);
     let mut shown = String::new();
     loop {
-        let (asked_key, asked_holder) = (&key, cut(holder));
+        let asked_holder = cut(holder);
         // A lease is for those who write: to be refused one is no reason not to read.
         let asked = cache.ask(Use::Write, ANSWER, |service| async move {
-            match &service.extension {
-                Some(extension) => extension
-                    .acquire(asked_key, asked_holder, TTL)
-                    .await
-                    .map(Some),
-                None => Ok(None),
-            }
+            let Some(extension) = &service.extension else {
+                return Ok(None);
+            };
+            let key = lease_key(definition, service.function);
+            let acquired = extension.acquire(&key, asked_holder, TTL).await?;
+            Ok(Some((key, acquired)))
         });
-        let held = match asked.await {
-            Some(Ok(Some(Acquired::Granted(lease)))) => {
-                let maybe_made = lease.fencing_number > 1 || !shown.is_empty();
-                let lease = HeldLease::new(Arc::clone(cache), key, lease, Arc::clone(background));
-                return Turn::Ours { lease, maybe_made };
+        let (key, held) = match asked.await {
+            Some(Ok(Some((key, Acquired::Granted(lease))))) => {
+                let (cache, background) = (Arc::clone(cache), Arc::clone(background));
+                return Turn::Ours(HeldLease::new(cache, key, lease, background));
             }
-            Some(Ok(Some(Acquired::Held(held)))) => held,
+            Some(Ok(Some((key, Acquired::Held(held))))) => (key, held),
             Some(Ok(None)) => {
                 cache.note_leaseless();
                 return Turn::Nobody;
@@ -214,5 +211,23 @@ async fn renew(cache: Arc<Cache>, key: String, lease: Lease) {
             // Perhaps the next time.
             Some(Err(_)) | None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_and_its_result_are_kept_under_one_hash() {
+        let definition = DefinitionKey::from_bytes([1; 32]);
+        assert_eq!(
+            lease_key(&definition, DigestFunction::Sha256),
+            "124576db79caed55bdab187b925fff57b4b021ce39e6a1a67b89650fc8a019c4"
+        );
+        assert_eq!(
+            lease_key(&definition, DigestFunction::Blake3),
+            "a3ce2767596ad8574c24310111d1ff479f095e531ac783994555f591108b6c79"
+        );
     }
 }

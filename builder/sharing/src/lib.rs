@@ -18,6 +18,7 @@
 //! | [`lease`] | of several machines one runs a step |
 //! | [`mounts`] | what cache mounts hold |
 //! | [`listing`] | what a cache holds, for people |
+//! | [`signature`] | who says that a step gave a result, and who is believed |
 //! | [`sharing`] | all of it, as the scheduler sees it |
 #![forbid(unsafe_code)]
 
@@ -38,6 +39,7 @@ pub mod portable;
 pub mod record;
 pub mod service;
 pub mod sharing;
+pub mod signature;
 pub mod tars;
 pub mod tree;
 pub mod upload;

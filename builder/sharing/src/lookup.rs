@@ -7,11 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ashlar_engine::share::Probed;
+use ashlar_engine::share::{FoundLayer, Probed};
 use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
-use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
+use ashlar_model::digest::{BlobDigest, ContentKey, DefinitionKey, InstructionKey, LayerId};
 use ashlar_store::fault::{Fault, FaultKind};
-use ashlar_store::home::results::DefinitionResult;
+use ashlar_store::home::results::{DefinitionResult, SignedWord, Word};
 use ashlar_store::home::{Home, StoreError};
 use bytes::Bytes;
 use futures::future::join;
@@ -20,8 +20,11 @@ use crate::action::{RECORD_PATH, ResultOutputs, StepAction, StepKey};
 use crate::adopt::adopt;
 use crate::breaker::{Trouble, Use};
 use crate::cache::{ANSWER, Cache};
-use crate::record::{LONGEST_RECORD, StepResult};
+use crate::record::{LONGEST_RECORD, RecordError, StepResult};
 use crate::service::Service;
+use crate::signature::envelope::LONGEST_ENVELOPE;
+use crate::signature::trust::is_about;
+use crate::signature::{SIGNATURE_PATH, Subject};
 
 /// What a cache has of what was asked for.
 #[derive(Debug, Default)]
@@ -31,11 +34,65 @@ struct Answer {
     /// Instructions that ever ran.
     instructions: Vec<usize>,
     /// The records that were fetched.
-    records: HashMap<CasDigest, StepResult>,
+    records: HashMap<CasDigest, Record>,
+    /// The signatures that were fetched.
+    signatures: HashMap<CasDigest, Bytes>,
     /// Something that the server sent is wrong.
     wrong: Option<String>,
     /// A record is gone.
     lost: bool,
+}
+
+/// A record, and its bytes, which may be signed.
+#[derive(Debug, Clone)]
+struct Record {
+    result: StepResult,
+    bytes: Bytes,
+}
+
+impl Record {
+    fn read(bytes: Bytes) -> Result<Self, RecordError> {
+        let result = StepResult::read(&bytes)?;
+        Ok(Self { result, bytes })
+    }
+}
+
+impl Answer {
+    /// Whose word a result is, if it is signed as is demanded of the cache. One that is not is
+    /// noted, and nothing of it is used.
+    fn word(
+        &self,
+        cache: &Cache,
+        key: StepKey,
+        (outputs, record): (&ResultOutputs, &Record),
+    ) -> Option<Word> {
+        let fetched = outputs
+            .signature
+            .and_then(|digest| self.signatures.get(&digest));
+        let envelope = outputs.inline_signature.as_ref().or(fetched);
+        let subject = Subject {
+            key,
+            instance: cache.instance(),
+            record: BlobDigest::of(&record.bytes),
+        };
+        if let Err(refusal) = cache.trust().check(&subject, envelope.map(AsRef::as_ref)) {
+            cache.note_refused(key, refusal);
+            return None;
+        }
+        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).ok();
+        let signed = envelope
+            .filter(|envelope| is_about(envelope, &subject))
+            .and_then(|envelope| Some((text(&record.bytes)?, text(envelope)?)));
+        let cache = cache.origin();
+        Some(match signed {
+            None => Word::Bare(Some(cache)),
+            Some((record, envelope)) => Word::Signed(Box::new(SignedWord {
+                cache,
+                record,
+                envelope,
+            })),
+        })
+    }
 }
 
 /// Looks many keys up in one cache. What is found by definition key is in the store then.
@@ -69,15 +126,23 @@ pub async fn probe(
         let Some(record) = answer.records.get(&outputs.record) else {
             continue;
         };
-        let stack = match outputs.trees_of(record) {
-            Ok(trees) => adopt(home, cache.name(), record, &trees),
+        let trees = match outputs.trees_of(&record.result) {
+            Ok(trees) => trees,
             Err(error) => {
                 tell_wrong(cache, &error.to_string());
                 continue;
             }
         };
+        let Some(word) = answer.word(cache, StepKey::Definition(*key), (outputs, record)) else {
+            continue;
+        };
+        let proven = cache.trust().demands();
+        let stack = adopt(home, cache.name(), (&record.result, &trees), proven);
         let kept = match stack {
-            Ok(Some(stack)) => keep(home, cache, distrusted, key, stack),
+            Ok(Some(stack)) => {
+                let result = DefinitionResult { stack, word };
+                keep(home, cache, distrusted, key, &result)
+            }
             Ok(None) => Ok(false),
             Err(error) => Err(error),
         };
@@ -99,12 +164,12 @@ fn keep(
     cache: &Cache,
     distrusted: &(dyn Fn(&[LayerId]) -> bool + Send + Sync),
     key: &DefinitionKey,
-    stack: Vec<LayerId>,
+    result: &DefinitionResult,
 ) -> Result<bool, StoreError> {
-    if distrusted(&stack) {
+    if distrusted(&result.stack) {
         return Ok(false);
     }
-    home.put_definition_result(key, &DefinitionResult { stack })?;
+    home.put_definition_result(key, result)?;
     home.note_result_in(cache.name(), key)?;
     Ok(true)
 }
@@ -115,12 +180,12 @@ pub async fn by_content(
     cache: &Cache,
     distrusted: &(dyn Fn(&[LayerId]) -> bool + Send + Sync),
     key: &ContentKey,
-) -> Option<LayerId> {
+) -> Option<FoundLayer> {
     let answer = ask(cache, vec![StepKey::Content(*key)]).await?;
     let (_, outputs) = answer.results.first()?;
     let record = answer.records.get(&outputs.record)?;
-    let adopted = match outputs.trees_of(record) {
-        Ok(trees) if record.layers.len() == 1 => adopt(home, cache.name(), record, &trees),
+    let trees = match outputs.trees_of(&record.result) {
+        Ok(trees) if record.result.layers.len() == 1 => trees,
         Ok(_) => {
             tell_wrong(cache, "a result by content has more than one layer");
             return None;
@@ -130,8 +195,13 @@ pub async fn by_content(
             return None;
         }
     };
-    match adopted {
-        Ok(Some(stack)) if !distrusted(&stack) => stack.first().copied(),
+    let word = answer.word(cache, StepKey::Content(*key), (outputs, record))?;
+    let proven = cache.trust().demands();
+    match adopt(home, cache.name(), (&record.result, &trees), proven) {
+        Ok(Some(stack)) if !distrusted(&stack) => {
+            let layer = stack.first().copied()?;
+            Some(FoundLayer { layer, word })
+        }
         Ok(_) => None,
         Err(error) => {
             tell_here(cache, &error);
@@ -145,8 +215,9 @@ async fn ask(cache: &Cache, keys: Vec<StepKey>) -> Option<Answer> {
         return None;
     }
     let instance = cache.instance().to_owned();
+    let signed = cache.trust().demands();
     let asked = cache.ask(Use::Read, ANSWER, |service| async move {
-        look_up(&service, &instance, &keys).await
+        look_up(&service, &instance, &keys, signed).await
     });
     let answer = asked.await?.ok()?;
     if let Some(why) = &answer.wrong {
@@ -158,7 +229,13 @@ async fn ask(cache: &Cache, keys: Vec<StepKey>) -> Option<Answer> {
     Some(answer)
 }
 
-async fn look_up(service: &Service, instance: &str, keys: &[StepKey]) -> Result<Answer, Fault> {
+/// With `signed`, all signatures are there in the end, else those that came along.
+async fn look_up(
+    service: &Service,
+    instance: &str,
+    keys: &[StepKey],
+    signed: bool,
+) -> Result<Answer, Fault> {
     let function = service.function;
     let actions: Vec<CasDigest> = keys
         .iter()
@@ -177,11 +254,12 @@ async fn look_up(service: &Service, instance: &str, keys: &[StepKey]) -> Result<
             Err(error) => answer.wrong = Some(error.to_string()),
         }
     }
-    records(service, &mut answer).await?;
+    records(service, &mut answer, signed).await?;
     Ok(answer)
 }
 
-/// The results of actions, the record of the first along with it where the server can.
+/// The results of actions with their signatures, the record of the first along with it, where the
+/// server can.
 async fn find(
     service: &Service,
     instance: &str,
@@ -189,11 +267,11 @@ async fn find(
 ) -> Result<Vec<Option<Bytes>>, Fault> {
     if let (Some(extension), Some((first, rest))) = (&service.extension, actions.split_first()) {
         let first = std::slice::from_ref(first);
-        let first = extension.probe(first, Some(RECORD_PATH));
+        let first = extension.probe(first, &[RECORD_PATH, SIGNATURE_PATH]);
         let both = if rest.is_empty() {
             (first.await, Ok(Vec::new()))
         } else {
-            join(first, extension.probe(rest, None)).await
+            join(first, extension.probe(rest, &[SIGNATURE_PATH])).await
         };
         match both {
             (Ok(mut first), Ok(rest)) => {
@@ -216,8 +294,8 @@ async fn find(
     service.actions.get(&keys).await
 }
 
-/// Gets the records that the results name.
-async fn records(service: &Service, answer: &mut Answer) -> Result<(), Fault> {
+/// Gets the records that the results name and, with `signed`, their signatures.
+async fn records(service: &Service, answer: &mut Answer, signed: bool) -> Result<(), Fault> {
     let function = service.function;
     for (_, outputs) in &answer.results {
         let Some(bytes) = &outputs.inline else {
@@ -236,22 +314,34 @@ async fn records(service: &Service, answer: &mut Answer) -> Result<(), Fault> {
         .map(|(_, outputs)| outputs.record)
         .filter(|record| !answer.records.contains_key(record) && seen.insert(*record))
         .collect();
-    let (missing, long): (Vec<_>, Vec<_>) = missing
+    let (mut missing, long): (Vec<_>, Vec<_>) = missing
         .into_iter()
         .partition(|record| record.size <= LONGEST_RECORD as u64);
     if !long.is_empty() {
         answer.wrong = Some("it has a record that is longer than any".to_owned());
     }
+    let first_signature = missing.len();
+    if signed {
+        let signatures = answer.results.iter().filter_map(|(_, outputs)| {
+            let is_away = outputs.inline_signature.is_none();
+            outputs.signature.filter(|_| is_away)
+        });
+        // One that is longer than any is refused for not being there.
+        missing.extend(signatures.filter(|one| one.size <= LONGEST_ENVELOPE as u64));
+    }
     if missing.is_empty() {
         return Ok(());
     }
     let fetched = service.blobs.read_many(&missing).await;
-    for (digest, bytes) in missing.iter().zip(fetched) {
+    for (number, (digest, bytes)) in missing.iter().zip(fetched).enumerate() {
         match bytes {
             Ok(bytes) if CasDigest::of(function, &bytes) != *digest => {
                 answer.wrong = Some("it has other bytes than those of their digest".to_owned());
             }
-            Ok(bytes) => match StepResult::read(&bytes) {
+            Ok(bytes) if number >= first_signature => {
+                drop(answer.signatures.insert(*digest, bytes));
+            }
+            Ok(bytes) => match Record::read(bytes) {
                 Ok(record) => drop(answer.records.insert(*digest, record)),
                 Err(error) => answer.wrong = Some(error.to_string()),
             },
@@ -264,17 +354,43 @@ async fn records(service: &Service, answer: &mut Answer) -> Result<(), Fault> {
 
 /// Notes a record and, under the digests that they have, the records of all that it stands on.
 fn note_with_beginnings(
-    records: &mut HashMap<CasDigest, StepResult>,
+    records: &mut HashMap<CasDigest, Record>,
     record: &StepResult,
     function: DigestFunction,
 ) {
     for end in 1..=record.layers.len() {
-        let beginning = StepResult {
+        let result = StepResult {
             layers: record.layers[..end].to_vec(),
         };
-        let digest = CasDigest::of(function, &beginning.to_bytes());
-        records.insert(digest, beginning);
+        let bytes = Bytes::from(result.to_bytes());
+        let digest = CasDigest::of(function, &bytes);
+        records.insert(digest, Record { result, bytes });
     }
+}
+
+/// Whether a result that a cache has is signed as is demanded of it.
+pub(crate) async fn is_believed(
+    service: &Service,
+    cache: &Cache,
+    key: StepKey,
+    found: &Bytes,
+) -> Result<bool, Fault> {
+    if !cache.trust().demands() {
+        return Ok(true);
+    }
+    let Ok(outputs) = ResultOutputs::read(found, service.function) else {
+        return Ok(false);
+    };
+    let mut answer = Answer {
+        results: vec![(0, outputs)],
+        ..Answer::default()
+    };
+    records(service, &mut answer, true).await?;
+    let Some((_, outputs)) = answer.results.first() else {
+        return Ok(false);
+    };
+    let record = answer.records.get(&outputs.record);
+    Ok(record.is_some_and(|record| answer.word(cache, key, (outputs, record)).is_some()))
 }
 
 /// Tells of what a server sent that is wrong.

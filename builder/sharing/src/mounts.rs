@@ -23,6 +23,8 @@ use crate::upload::Uploader;
 #[derive(Debug)]
 pub struct MountSharing {
     caches: Vec<Arc<Cache>>,
+    /// Whether what others saved is used at all.
+    takes: bool,
     /// What was last known to be saved: cache, name, trees.
     known: Mutex<Vec<Known>>,
 }
@@ -37,9 +39,12 @@ struct Known {
 
 impl MountSharing {
     /// The mounts that these caches are to [share](Cache::shares_mount).
-    pub fn new(caches: &[Arc<Cache>]) -> Self {
+    /// What others saved is nobody's signed word: it is not used where signatures are demanded, nor
+    /// with `takes` unset, by who signs what comes of it.
+    pub fn new(caches: &[Arc<Cache>], takes: bool) -> Self {
         Self {
             caches: caches.to_vec(),
+            takes,
             known: Mutex::default(),
         }
     }
@@ -58,6 +63,12 @@ impl MountSharing {
         let name = snapshot_name(mount)?;
         for cache in &self.caches {
             if !cache.shares_mount(&mount.id) || !cache.is_usable(Use::Read) {
+                continue;
+            }
+            if !self.takes || cache.trust().demands() {
+                let text = "what it has of cache mounts is not used: nobody signs that, and \
+                            this build signs its results or demands signatures";
+                cache.breaker().tell(Trouble::Mounts, text);
                 continue;
             }
             let Some(saved) = latest(cache, Use::Read, &name).await else {

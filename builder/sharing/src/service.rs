@@ -135,12 +135,12 @@ pub struct MountSnapshot {
 /// `ashlar.cache.v1`: what REAPI lacks for builds of images. Any part may be
 /// [unsupported](ashlar_store::fault::FaultKind::Unsupported).
 pub trait Extension: Send + Sync + fmt::Debug {
-    /// The results of many actions, in the order asked for. With `inline`, output files of that
-    /// path come with their contents where there is room.
+    /// The results of many actions, in the order asked for. Output files with one of the paths
+    /// `inline` come with their contents where there is room.
     fn probe<'a>(
         &'a self,
         actions: &'a [CasDigest],
-        inline: Option<&'a str>,
+        inline: &'a [&'a str],
     ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Fault>>;
 
     /// Stores a result unless there is one. Gives what is there then.

@@ -10,15 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ashlar_engine::share::{Leave, MadeResult, Probed, SharedResults, StepLease, WaitingSink};
+use ashlar_engine::share::{
+    Belief, FoundLayer, Leave, MadeResult, Probed, ResultKey, SharedResults, StepLease, WaitingSink,
+};
 use ashlar_exec::executor::{CacheSnapshots, SharedLayerFetcher};
-use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
+use ashlar_model::digest::{BlobDigest, ContentKey, DefinitionKey, InstructionKey, LayerId};
 use ashlar_model::executor::BoxFuture;
 use ashlar_model::mount::CacheMount;
 use ashlar_store::home::Home;
+use ashlar_store::home::results::{CacheName, Word};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::action::StepKey;
 use crate::background::Background;
 use crate::breaker::Use;
 use crate::cache::Cache;
@@ -27,7 +31,17 @@ use crate::lease::{HeldLease, Turn, turn};
 use crate::lookup;
 use crate::mounts::MountSharing;
 use crate::service::Fence;
+use crate::signature::{Policy, Signer, Subject};
 use crate::upload::{LayerTars, Sent, Uploader};
+
+/// What is signed here, and which signatures are demanded.
+#[derive(Debug, Clone, Default)]
+pub struct Proof {
+    /// What is demanded of each cache.
+    pub policy: Arc<Policy>,
+    /// Who signs what is made here.
+    pub signer: Option<Arc<Signer>>,
+}
 
 /// Gives what cache mounts hold.
 pub trait MountTars: Send + Sync {
@@ -49,6 +63,9 @@ struct Inner {
     caches: Vec<Arc<Cache>>,
     /// Who asks for leases, as people read it.
     holder: String,
+    /// What is demanded of results, also of those that came into the store before.
+    policy: Arc<Policy>,
+    signer: Option<Arc<Signer>>,
     fetcher: Arc<LayerFetcher>,
     mounts: Arc<MountSharing>,
     uploaders: OnceLock<Vec<Arc<Uploader>>>,
@@ -103,14 +120,17 @@ impl Sharing {
         caches: Vec<Arc<Cache>>,
         opener: Option<CacheOpener>,
         holder: String,
+        Proof { policy, signer }: Proof,
     ) -> Self {
         let fetcher = Arc::new(LayerFetcher::new(home.clone(), caches.clone(), opener));
-        let mounts = Arc::new(MountSharing::new(&caches));
+        let mounts = Arc::new(MountSharing::new(&caches, signer.is_none()));
         let inner = Inner {
             home,
             mounts,
             caches,
             holder,
+            policy,
+            signer,
             fetcher,
             uploaders: OnceLock::new(),
             background: Arc::default(),
@@ -130,7 +150,8 @@ impl Sharing {
         let inner = &self.inner;
         let writable = inner.caches.iter().filter(|cache| cache.mode().writes());
         let uploaders = writable.map(|cache| {
-            let uploader = Uploader::new(inner.home.clone(), Arc::clone(cache), Arc::clone(tars));
+            let (home, signer) = (inner.home.clone(), inner.signer.clone());
+            let uploader = Uploader::new(home, Arc::clone(cache), Arc::clone(tars), signer);
             Arc::new(uploader)
         });
         // The first who says it is right.
@@ -226,6 +247,18 @@ impl Sharing {
         }
     }
 
+    /// Whether anything is demanded of results, also where there is no cache.
+    pub fn demands_proof(&self) -> bool {
+        self.inner.policy.demands_anything()
+    }
+
+    /// Tells the user which results were passed over.
+    pub fn tell_refused(&self) {
+        for cache in &self.inner.caches {
+            cache.tell_refused();
+        }
+    }
+
     /// Whether there is a cache that a build was told to fill with all its results.
     pub fn fills(&self) -> bool {
         let mut caches = self.inner.caches.iter();
@@ -289,6 +322,7 @@ impl Inner {
                     instruction: InstructionKey::from_bytes([0; 32]),
                     content: None,
                     stack: result.stack,
+                    word: result.word,
                     // Whoever sent it has looked.
                     made: Vec::new(),
                     replaces: false,
@@ -298,7 +332,7 @@ impl Inner {
         }
     }
 
-    async fn by_content(&self, key: &ContentKey) -> Option<LayerId> {
+    async fn by_content(&self, key: &ContentKey) -> Option<FoundLayer> {
         let distrusted = |layers: &[LayerId]| self.is_distrusted(layers);
         for cache in self.readable() {
             let found = lookup::by_content(&self.home, cache, &distrusted, key).await;
@@ -307,6 +341,40 @@ impl Inner {
             }
         }
         None
+    }
+
+    /// What to think of a result of the store that is somebody else's word.
+    fn belief(&self, key: ResultKey<'_>, word: &Word) -> Belief {
+        let of_cache = |cache: &CacheName| self.policy.of(&cache.address, &cache.instance);
+        let signed = match word {
+            Word::Own => return Belief::Proven,
+            Word::Bare(cache) => {
+                let refused = cache.as_ref().map_or_else(
+                    || self.policy.demands_always(),
+                    |cache| of_cache(cache).demands(),
+                );
+                return if refused {
+                    Belief::Refused
+                } else {
+                    Belief::Taken
+                };
+            }
+            Word::Signed(signed) => signed,
+        };
+        let trust = of_cache(&signed.cache);
+        let subject = Subject {
+            key: match key {
+                ResultKey::Definition(key) => StepKey::Definition(*key),
+                ResultKey::Content(key) => StepKey::Content(*key),
+            },
+            instance: &signed.cache.instance,
+            record: BlobDigest::of(signed.record.as_bytes()),
+        };
+        match trust.check(&subject, Some(signed.envelope.as_bytes())) {
+            Ok(Some(_)) => Belief::Proven,
+            Ok(None) => Belief::Taken,
+            Err(_) => Belief::Refused,
+        }
     }
 
     /// Whether some cache has a result. It is in the local store then.
@@ -328,8 +396,8 @@ impl Inner {
         let holder = format!("{}: {name}", self.holder);
         while let Some(cache) = self.caches.iter().find(keeper) {
             match turn(cache, &self.background, definition, &holder, waiting).await {
-                Turn::Ours { lease, maybe_made } => {
-                    if maybe_made && self.has(definition).await {
+                Turn::Ours(lease) => {
+                    if self.has(definition).await {
                         return Leave::Made;
                     }
                     return Leave::Run(Some(self.note_lease(*definition, lease)));
@@ -433,8 +501,16 @@ impl SharedResults for Sharing {
         Box::pin(self.inner.probe(definitions, instructions))
     }
 
-    fn by_content<'a>(&'a self, key: &'a ContentKey) -> BoxFuture<'a, Option<LayerId>> {
+    fn by_content<'a>(&'a self, key: &'a ContentKey) -> BoxFuture<'a, Option<FoundLayer>> {
         Box::pin(self.inner.by_content(key))
+    }
+
+    fn belief(&self, key: ResultKey<'_>, word: &Word) -> Belief {
+        self.inner.belief(key, word)
+    }
+
+    fn demands_proof(&self) -> bool {
+        self.inner.policy.demands_anything()
     }
 
     fn leave<'a>(

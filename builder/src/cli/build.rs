@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::value::{
     self, BuildArg, CacheArg, CacheStore, Call, Entitlement, Label, Method, NamedContext,
-    SecretArg, Size, SshArg,
+    SecretArg, SignArg, Size, SshArg, TrustArg,
 };
 use crate::shared::CacheFlags;
 use crate::ui::ProgressMode;
@@ -78,8 +78,9 @@ pub struct BuildArgs {
     pub no_cache: bool,
 
     /// Cache shared with other machines: grpc://HOST:PORT, grpcs://HOST:PORT or unix:///PATH, with
-    /// ,instance=NAME ,mode=read|write|readwrite ,token-file=FILE ,ca=FILE, and ,mounts=ID+ID for
-    /// cache mounts whose contents are shared as well; `none` for no cache.
+    /// ,instance=NAME ,mode=read|write|readwrite ,token-file=FILE ,token-env=VAR ,ca=FILE
+    /// ,cert=FILE,key=FILE, and ,mounts=ID+ID for cache mounts whose contents are shared as well;
+    /// `none` for no cache. Several servers of one cache: grpc://HOST:PORT+HOST:PORT.
     /// May be repeated: results are read from the first that has them and sent to all
     /// [default: $ASHLAR_CACHE, else those of the configuration file]
     #[arg(long = "cache", value_name = "URL[,OPTIONS]")]
@@ -94,6 +95,19 @@ pub struct BuildArgs {
     /// may be repeated
     #[arg(long, value_name = "SPEC", value_parser = value::cache_to)]
     pub cache_to: Vec<CacheStore>,
+
+    /// Sign the results that are sent to caches with a private key: FILE or env=VARIABLE, with
+    /// ,name=NAME for what the builder is called; `none` for not
+    /// [default: $ASHLAR_CACHE_SIGN, else as the configuration file says]
+    #[arg(long, value_name = "KEY[,name=NAME]")]
+    pub cache_sign: Option<SignArg>,
+
+    /// Which results are taken from caches: `any`, signed=FILE[+FILE] for those that one of these
+    /// public keys (files, or directories of them) has signed, with ,signer=NAME[+NAME] and
+    /// ,instance=NAME[+NAME]; or policy=FILE
+    /// [default: $ASHLAR_CACHE_TRUST, else as the configuration file says, else any]
+    #[arg(long, value_name = "POLICY")]
+    pub cache_trust: Option<TrustArg>,
 
     /// How long to wait at the end until results are sent to the caches; 0 leaves at once
     /// [default: 30s; until all is sent with --cache-to]
@@ -217,6 +231,9 @@ impl BuildArgs {
             servers: &self.caches,
             from: &self.cache_from,
             to: &self.cache_to,
+            sign: self.cache_sign.as_ref(),
+            trust: self.cache_trust.as_ref(),
+            is_build: true,
         }
     }
 

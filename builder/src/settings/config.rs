@@ -2,24 +2,30 @@
 //!
 //! ```toml
 //! cache_wait = 30               # seconds
+//! cache_sign = "ci.pem,name=ci" # as --cache-sign; files relative to this one
+//! cache_trust = "signed=ci.pub" # as --cache-trust
 //! trace = "http://otel:4317"
 //!
 //! [[cache]]
 //! url = "grpcs://cache.example.com:443"
 //! instance = "main"
 //! mode = "read"                 # or write, or readwrite
-//! token_file = "cache-token"    # relative to this file
+//! token_file = "cache-token"    # relative to this file; or token_env = "VARIABLE"
 //! ca = "/etc/ssl/our-ca.pem"
+//! cert = "builder.pem"          # shown to servers that ask for one
+//! key = "builder.key"
 //! mounts = ["apt", "cargo"]
 //! ```
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use ashlar_sharing::address::{CacheSpec, instance_name};
 use ashlar_telemetry::Collector;
 use serde::Deserialize;
 
+use crate::cli::value::{SignArg, TrustArg};
 use crate::diagnostics::CliError;
 
 /// What the file says.
@@ -29,6 +35,10 @@ pub struct Config {
     pub caches: Vec<CacheSpec>,
     /// How many seconds a build waits at its end until its results are sent.
     pub cache_wait: Option<u64>,
+    /// Whether and how results are signed.
+    pub sign: Option<SignArg>,
+    /// Which results are taken from caches.
+    pub trust: Option<TrustArg>,
     /// Where traces of builds go.
     pub trace: Option<Collector>,
 }
@@ -37,6 +47,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     cache_wait: Option<u64>,
+    cache_sign: Option<String>,
+    cache_trust: Option<String>,
     trace: Option<Collector>,
     #[serde(default)]
     cache: Vec<Cache>,
@@ -50,7 +62,10 @@ struct Cache {
     instance: String,
     mode: Option<String>,
     token_file: Option<PathBuf>,
+    token_env: Option<String>,
     ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
     #[serde(default)]
     mounts: Vec<String>,
 }
@@ -81,9 +96,21 @@ impl Config {
         Ok(Self {
             caches: caches.collect::<Result<_, _>>()?,
             cache_wait: file.cache_wait,
+            sign: argument("cache_sign", file.cache_sign)?.map(|one: SignArg| one.below(directory)),
+            trust: argument("cache_trust", file.cache_trust)?
+                .map(|one: TrustArg| one.below(directory)),
             trace: file.trace,
         })
     }
+}
+
+/// A value that is written as the flag's.
+fn argument<T: FromStr<Err = String>>(
+    name: &str,
+    text: Option<String>,
+) -> Result<Option<T>, String> {
+    let parsed = text.map(|text| text.parse());
+    parsed.transpose().map_err(|why| format!("{name}: {why}"))
 }
 
 impl Cache {
@@ -95,8 +122,12 @@ impl Cache {
             spec.mode = mode.parse().map_err(|error| format!("mode: {error}"))?;
         }
         spec.token_file = self.token_file.map(|path| directory.join(path));
+        spec.token_env = self.token_env;
         spec.ca = self.ca.map(|path| directory.join(path));
+        spec.cert = self.cert.map(|path| directory.join(path));
+        spec.key = self.key.map(|path| directory.join(path));
         spec.mounts = self.mounts;
+        spec.check().map_err(|error| error.to_string())?;
         Ok(spec)
     }
 }
@@ -114,6 +145,8 @@ mod tests {
         let config = parse(
             r#"
             cache_wait = 5
+            cache_sign = "ci.pem"
+            cache_trust = "signed=/etc/keys+our.pub"
             [[cache]]
             url = "unix:///run/cache.sock"
             [[cache]]
@@ -135,6 +168,9 @@ mod tests {
                 "grpcs://cache.example.com:8980,instance=main"
             ]
         );
+        assert_eq!(config.sign, "/etc/ashlar/ci.pem".parse().ok());
+        let trust = "signed=/etc/keys+/etc/ashlar/our.pub".parse();
+        assert_eq!(config.trust, trust.ok());
         let second = &config.caches[1];
         assert!(!second.mode.writes());
         assert_eq!(second.token_file, Some("/etc/ashlar/token".into()));
@@ -152,6 +188,8 @@ mod tests {
             ("[[cache]]\ninstance = 'x'", "url"),
             ("[[cache]]\nurl = 'grpc://x'\ninstance = 'blobs'", "blobs"),
             ("cache_wait = -1", "line 1"),
+            ("cache_trust = 'all'", "cache_trust"),
+            ("[[cache]]\nurl = 'grpcs://x'\ncert = 'c'", "key"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(message), "{text}: {error}");

@@ -8,6 +8,7 @@
 //! | `ASHLAR_PROGRESS`, `BUILDKIT_PROGRESS` | how progress is shown; the second is Docker's name |
 //! | `ASHLAR_CACHE` | shared caches, separated by spaces |
 //! | `ASHLAR_CACHE_TOKEN_FILE` | a file with the token for them |
+//! | `ASHLAR_CACHE_SIGN`, `ASHLAR_CACHE_TRUST` | how results are signed, and which are taken |
 //! | `ASHLAR_TRACE` | where traces of builds are sent |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | the same, if it is `env` |
 //! | `TRACEPARENT` | the trace that a build is part of: W3C Trace Context |
@@ -128,6 +129,16 @@ impl Environment {
     /// `$ASHLAR_CACHE_TOKEN_FILE`.
     pub fn cache_token_file(&self) -> Option<PathBuf> {
         self.path("ASHLAR_CACHE_TOKEN_FILE")
+    }
+
+    /// `$ASHLAR_CACHE_SIGN`.
+    pub fn cache_sign(&self) -> Option<&str> {
+        self.text("ASHLAR_CACHE_SIGN")
+    }
+
+    /// `$ASHLAR_CACHE_TRUST`.
+    pub fn cache_trust(&self) -> Option<&str> {
+        self.text("ASHLAR_CACHE_TRUST")
     }
 
     /// What clients of HTTP go by: certificates, proxies.

@@ -16,7 +16,7 @@ use clap::ValueEnum as _;
 use rustix::termios::isatty;
 
 use crate::cli::GlobalArgs;
-use crate::cli::value::{CacheArg, Quota};
+use crate::cli::value::{CacheArg, Quota, SignArg, TrustArg};
 use crate::diagnostics::CliError;
 use crate::ui::ProgressMode;
 use clock::Clock;
@@ -141,6 +141,27 @@ impl Settings {
         Ok(specs(&parsed.collect::<Result<Vec<CacheArg>, _>>()?))
     }
 
+    /// How results are signed: as the flag says, else `$ASHLAR_CACHE_SIGN`, else the configuration
+    /// file; `None` if they are not.
+    pub fn cache_sign(&self, flag: Option<&SignArg>) -> Result<Option<SignArg>, CliError> {
+        let sign = match (flag, self.environment.cache_sign()) {
+            (Some(flag), _) => Some(flag.clone()),
+            (None, Some(text)) => Some(parsed("ASHLAR_CACHE_SIGN", text)?),
+            (None, None) => self.config()?.sign,
+        };
+        Ok(sign.filter(|sign| *sign != SignArg::None))
+    }
+
+    /// Which results are taken from caches: as the flag says, else `$ASHLAR_CACHE_TRUST`, else the
+    /// configuration file; any if nobody says.
+    pub fn cache_trust(&self, flag: Option<&TrustArg>) -> Result<TrustArg, CliError> {
+        match (flag, self.environment.cache_trust()) {
+            (Some(flag), _) => Ok(flag.clone()),
+            (None, Some(text)) => parsed("ASHLAR_CACHE_TRUST", text),
+            (None, None) => Ok(self.config()?.trust.unwrap_or(TrustArg::Any)),
+        }
+    }
+
     /// How long a build waits at its end until its results are sent: the flag, else the
     /// configuration file, else half a minute.
     pub fn cache_wait(&self, flag: Option<Duration>) -> Result<Duration, CliError> {
@@ -210,6 +231,14 @@ impl Settings {
             .and_then(|text| parse(text).ok())
             .unwrap_or_default())
     }
+}
+
+/// A variable's value, which is written as a flag's.
+fn parsed<T: std::str::FromStr<Err = String>>(name: &str, text: &str) -> Result<T, CliError> {
+    text.parse().map_err(|why| {
+        CliError::usage(format!("{name} is wrong: {why}"))
+            .hint("set it as the flag of `ashlar build --help`, or unset it")
+    })
 }
 
 fn specs(arguments: &[CacheArg]) -> Vec<CacheSpec> {
@@ -331,6 +360,43 @@ mod tests {
     }
 
     #[test]
+    fn proof_comes_from_flags_then_the_environment_then_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.toml");
+        let text = "cache_sign = '/f.pem'\ncache_trust = 'signed=/f.pub'\n";
+        std::fs::write(&config, text).unwrap();
+        let config = config.to_str().unwrap();
+        let all = [
+            ("ASHLAR_CONFIG", config),
+            ("ASHLAR_CACHE_SIGN", "env=KEY"),
+            ("ASHLAR_CACHE_TRUST", "any"),
+        ];
+        let sign = |flag: Option<&str>, environment: &[(&str, &str)]| {
+            let flag = flag.map(|text| text.parse().unwrap());
+            let sign = settings(None, environment).cache_sign(flag.as_ref());
+            sign.unwrap()
+        };
+        assert_eq!(sign(Some("/a.pem"), &all), "/a.pem".parse().ok());
+        assert_eq!(sign(Some("none"), &all), None);
+        assert_eq!(sign(None, &all), "env=KEY".parse().ok());
+        assert_eq!(sign(None, &all[..1]), "/f.pem".parse().ok());
+        assert_eq!(sign(None, &[]), None);
+        let trust = |flag: Option<&str>, environment: &[(&str, &str)]| {
+            let flag = flag.map(|text| text.parse().unwrap());
+            let trust = settings(None, environment).cache_trust(flag.as_ref());
+            trust.unwrap()
+        };
+        let signed = |path: &str| format!("signed={path}").parse::<TrustArg>().unwrap();
+        assert_eq!(trust(Some("signed=/a.pub"), &all), signed("/a.pub"));
+        assert_eq!(trust(None, &all), TrustArg::Any);
+        assert_eq!(trust(None, &all[..1]), signed("/f.pub"));
+        assert_eq!(trust(None, &[]), TrustArg::Any);
+        let wrong = [("ASHLAR_CACHE_TRUST", "all")];
+        let error = settings(None, &wrong).cache_trust(None).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Usage);
+    }
+
+    #[test]
     fn the_configuration_file_is_where_the_xdg_specification_has_it() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_str().unwrap();
@@ -366,7 +432,10 @@ mod tests {
             let flag = flag.map(|text| text.parse().unwrap());
             settings(None, environment).trace(flag.as_ref()).unwrap()
         };
-        assert_eq!(trace(Some("http://flag:1"), &all).as_deref(), Some("http://flag:1"));
+        assert_eq!(
+            trace(Some("http://flag:1"), &all).as_deref(),
+            Some("http://flag:1")
+        );
         assert_eq!(trace(None, &all).as_deref(), Some("http://env:1"));
         assert_eq!(trace(None, &all[..1]).as_deref(), Some("http://file:1"));
         assert_eq!(trace(None, &all[2..]), None);

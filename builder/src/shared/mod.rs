@@ -1,11 +1,13 @@
 //! The shared caches of a command.
 
+pub(crate) mod proof;
 mod registry;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ashlar_http::{HttpEnvironment, certificates};
+use ashlar_http::certificates;
 use ashlar_image::registry::RegistryClient;
 use ashlar_model::reference::Reference;
 use ashlar_model::secret::SecretValue;
@@ -14,17 +16,16 @@ use ashlar_sharing::cache::Cache;
 use ashlar_sharing::fetch::CacheOpener;
 use ashlar_sharing::grpc::{GrpcConnect, TrustSource};
 use ashlar_sharing::portable::{Container, DirectoryContainer, PortableConnect};
-use ashlar_sharing::sharing::Sharing;
+use ashlar_sharing::sharing::{Proof, Sharing};
+use ashlar_store::grpc::{ClientIdentity, TokenSource};
 use ashlar_store::home::Home;
 
-use crate::cli::value::{CacheArg, CacheStore};
+use crate::cli::value::{CacheArg, CacheStore, SignArg, TrustArg};
 use crate::diagnostics::CliError;
 use crate::settings::Settings;
+use crate::settings::env::Environment;
 use crate::workshop::WarningSink;
 use registry::RegistryContainer;
-
-/// The longest token that is read, in bytes.
-const LONGEST_TOKEN: u64 = 64 << 10;
 
 /// The caches that flags name.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +36,12 @@ pub struct CacheFlags<'a> {
     pub from: &'a [CacheStore],
     /// `--cache-to`.
     pub to: &'a [CacheStore],
+    /// `--cache-sign`.
+    pub sign: Option<&'a SignArg>,
+    /// `--cache-trust`.
+    pub trust: Option<&'a TrustArg>,
+    /// Whether results are looked up and sent: other commands only fetch layers.
+    pub is_build: bool,
 }
 
 /// Makes a registry client; with `insecure`, one that trusts the registries of these names.
@@ -49,6 +56,11 @@ pub fn open(
     clients: ClientSource,
     warnings: &WarningSink,
 ) -> Result<Sharing, CliError> {
+    let proof = if flags.is_build {
+        proof::read(&flags, settings, warnings)?
+    } else {
+        Proof::default()
+    };
     let opening = Opening::new(settings, warnings);
     let stores = Stores {
         home: home.clone(),
@@ -56,7 +68,12 @@ pub fn open(
         warnings: Arc::clone(warnings),
     };
     let specs = settings.caches(flags.servers)?;
-    let caches = specs.iter().map(|spec| opening.cache(spec));
+    let trusting = |cache: Cache| {
+        let origin = cache.origin();
+        let trust = proof.policy.of(&origin.address, &origin.instance);
+        Arc::new(cache.trusting(Arc::clone(trust)))
+    };
+    let caches = specs.iter().map(|spec| opening.cache(spec).map(trusting));
     let mut caches: Vec<Arc<Cache>> = caches.collect::<Result<_, _>>()?;
     let only_to = flags.to.iter().filter(|store| !flags.from.contains(store));
     for store in flags.from.iter().chain(only_to) {
@@ -65,16 +82,17 @@ pub fn open(
             (true, false) => Mode::Read,
             (false, _) => Mode::Write,
         };
-        caches.push(stores.cache(store, mode));
+        caches.push(trusting(stores.cache(store, mode)));
     }
     let without = flags.servers.contains(&CacheArg::None);
     let opener: Option<CacheOpener> = (!without).then(|| -> CacheOpener {
         Arc::new(move |name| match CacheStore::of_name(name) {
-            Some(store) => Some(stores.cache(&store, Mode::Read)),
-            None => opening.by_name(name),
+            Some(store) => Some(Arc::new(stores.cache(&store, Mode::Read))),
+            None => opening.by_name(name).map(Arc::new),
         })
     });
-    Ok(Sharing::new(home.clone(), caches, opener, holder(settings)))
+    let holder = holder(settings);
+    Ok(Sharing::new(home.clone(), caches, opener, holder, proof))
 }
 
 /// Opens one cache.
@@ -83,7 +101,7 @@ pub fn open_one(
     settings: &Settings,
     warnings: &WarningSink,
 ) -> Result<Arc<Cache>, CliError> {
-    Opening::new(settings, warnings).cache(spec)
+    Opening::new(settings, warnings).cache(spec).map(Arc::new)
 }
 
 /// Opens caches without a server.
@@ -94,7 +112,7 @@ struct Stores {
 }
 
 impl Stores {
-    fn cache(&self, store: &CacheStore, mode: Mode) -> Arc<Cache> {
+    fn cache(&self, store: &CacheStore, mode: Mode) -> Cache {
         let container: Arc<dyn Container> = match store {
             CacheStore::Registry {
                 reference,
@@ -111,13 +129,13 @@ impl Stores {
         let connect = Arc::new(PortableConnect::new(container));
         let warnings = Arc::clone(&self.warnings);
         let cache = Cache::new(store.to_string(), String::new(), mode, connect, warnings);
-        Arc::new(cache.portable())
+        cache.portable()
     }
 }
 
 /// Opens servers.
 struct Opening {
-    environment: HttpEnvironment,
+    environment: Environment,
     token_file: Option<PathBuf>,
     warnings: WarningSink,
 }
@@ -125,23 +143,27 @@ struct Opening {
 impl Opening {
     fn new(settings: &Settings, warnings: &WarningSink) -> Self {
         Self {
-            environment: settings.environment().http(),
+            environment: settings.environment().clone(),
             token_file: settings.environment().cache_token_file(),
             warnings: Arc::clone(warnings),
         }
     }
 
-    fn cache(&self, spec: &CacheSpec) -> Result<Arc<Cache>, CliError> {
+    fn cache(&self, spec: &CacheSpec) -> Result<Cache, CliError> {
+        if let Some(name) = &spec.token_env {
+            let token = token::of_variable(&self.environment, name)?;
+            return self.connected(spec, Some(token));
+        }
         let token_file = spec.token_file.as_ref().or(self.token_file.as_ref());
-        self.connected(spec, token_file.map(PathBuf::as_path))
+        let token = token_file.map(|path| token::of_file(path)).transpose()?;
+        self.connected(spec, token)
     }
 
     fn connected(
         &self,
         spec: &CacheSpec,
-        token_file: Option<&Path>,
-    ) -> Result<Arc<Cache>, CliError> {
-        let token = token_file.map(token).transpose()?;
+        token: Option<Arc<dyn TokenSource>>,
+    ) -> Result<Cache, CliError> {
         let trust: TrustSource = match &spec.ca {
             Some(path) => {
                 let pem = std::fs::read(path).map_err(|error| {
@@ -151,50 +173,45 @@ impl Opening {
                 Arc::new(move || vec![pem.clone()])
             }
             None => {
-                let environment = self.environment.clone();
+                let environment = self.environment.http();
                 Arc::new(move || certificates::system_pem(&environment))
             }
         };
-        let connect = Arc::new(GrpcConnect::new(spec, token, trust));
+        let identity = identity(spec)?;
+        let connect = Arc::new(GrpcConnect::new(spec, token, trust).showing(identity));
         let (name, instance) = (spec.name(), spec.instance.clone());
         let warnings = Arc::clone(&self.warnings);
         let cache = Cache::new(name, instance, spec.mode, connect, warnings);
-        Ok(Arc::new(cache.sharing_mounts(spec.mounts.clone())))
+        Ok(cache.sharing_mounts(spec.mounts.clone()))
     }
 
     /// A cache of which only the name is known, to read. It was used once, but is not one that the
     /// user names now: the token for all caches does not go to it where others could read it.
-    fn by_name(&self, name: &str) -> Option<Arc<Cache>> {
+    fn by_name(&self, name: &str) -> Option<Cache> {
         let mut spec: CacheSpec = name.parse().ok()?;
         spec.mode = Mode::Read;
         let token_file = self.token_file.as_ref();
-        let token_file = token_file.filter(|_| spec.address.is_private()).cloned();
-        self.connected(&spec, token_file.as_deref()).ok()
+        let token_file = token_file.filter(|_| spec.address.is_private());
+        let token = token_file.map(|path| token::of_file(path)).transpose();
+        self.connected(&spec, token.ok()?).ok()
     }
 }
 
-/// The token in a file: its first line.
-fn token(path: &Path) -> Result<SecretValue, CliError> {
-    use std::io::Read as _;
-    let cannot = |error| {
-        let what = format!("cannot read the token of the cache in {}", path.display());
-        CliError::environment(what).caused_by(error)
+/// Who we are to servers that ask for a certificate.
+fn identity(spec: &CacheSpec) -> Result<Option<ClientIdentity>, CliError> {
+    let (Some(certificate), Some(key)) = (&spec.cert, &spec.key) else {
+        return Ok(None);
     };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    file.take(LONGEST_TOKEN)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
-    let line = bytes
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let line = line.trim_ascii();
-    if line.is_empty() {
-        let what = format!("the file {} holds no token", path.display());
-        return Err(CliError::usage(what).hint("write the token into its first line"));
-    }
-    Ok(SecretValue::new(line.to_vec()))
+    let read = |what: &str, path: &Path| {
+        std::fs::read(path).map_err(|error| {
+            let what = format!("cannot read the {what} in {}", path.display());
+            CliError::environment(what).caused_by(error)
+        })
+    };
+    Ok(Some(ClientIdentity {
+        certificates: read("certificate", certificate)?,
+        key: SecretValue::new(read("certificate's key", key)?),
+    }))
 }
 
 /// Who we are to those that wait for us.

@@ -143,9 +143,7 @@ impl TestEnvironment {
     /// A cached result.
     pub(crate) fn result(&self, name: u8, stack: &[LayerId]) -> DefinitionKey {
         let key = DefinitionKey::from_bytes([name; 32]);
-        let result = DefinitionResult {
-            stack: stack.to_vec(),
-        };
+        let result = DefinitionResult::own(stack.to_vec());
         self.home.put_definition_result(&key, &result).unwrap();
         key
     }

@@ -6,13 +6,14 @@ use ashlar_model::digest::{ContentDigest, LayerId};
 use ashlar_model::mount::MountSpec;
 use ashlar_model::select::{SourceQuery, literal};
 use ashlar_model::step::Selection;
-use ashlar_store::home::results::{ContentResult, DefinitionResult};
+use ashlar_store::home::results::{ContentResult, DefinitionResult, Word};
 use futures::FutureExt as _;
 
 use super::failure::Failure;
 use super::runner::{Ready, Runner, Settled, contents_of};
 use crate::graph::{NodeId, PlannedOp, PlannedSource};
 use crate::key::content_key;
+use crate::share::{Belief, FoundLayer, ResultKey};
 
 /// What the content key gave.
 pub(super) enum ContentLookup {
@@ -25,20 +26,30 @@ pub(super) enum ContentLookup {
     },
 }
 
+/// Whose word a result is that was made here.
+pub(super) const fn made_from(proven: bool) -> Word {
+    if proven { Word::Own } else { Word::Bare(None) }
+}
+
 impl Runner {
     pub(super) fn look_up_definition(
         self: &Arc<Self>,
         id: NodeId,
-    ) -> Result<Option<Ready>, Failure> {
+    ) -> Result<Option<(Ready, Word)>, Failure> {
         if self.options.no_cache {
             return Ok(None);
         }
-        let result = self.local_result(id)?;
-        Ok(result.map(|result| self.ready_from_store(result.stack.into())))
+        let Some(result) = self.local_result(id)? else {
+            return Ok(None);
+        };
+        let definition = &self.keys[id.index()].definition;
+        let belief = self.belief(ResultKey::Definition(definition), &result.word);
+        let ready = self.ready_from_store(result.stack.into(), belief == Belief::Proven);
+        Ok(Some((ready, result.word)))
     }
 
     /// A filesystem whose layers were all read before. Nothing is read until someone asks.
-    pub(super) fn ready_from_store(self: &Arc<Self>, stack: Arc<[LayerId]>) -> Ready {
+    pub(super) fn ready_from_store(self: &Arc<Self>, stack: Arc<[LayerId]>, proven: bool) -> Ready {
         let runner = Arc::clone(self);
         let layers = Arc::clone(&stack);
         let settled = async move {
@@ -51,6 +62,7 @@ impl Runner {
         Ready {
             stack,
             settled: settled.boxed().shared(),
+            proven,
         }
     }
 
@@ -77,30 +89,52 @@ impl Runner {
         let key = content_key(&instruction, &settled.contents, &source_contents);
         let here = home.result_by_content(&key)?;
         let here = here.filter(|result| !self.losses.hit(&[result.layer]));
-        let layer = if let Some(result) = here {
-            result.layer
+        let refused = |word: &Word| self.belief(ResultKey::Content(&key), word) == Belief::Refused;
+        let here = here.filter(|result| !refused(&result.word));
+        let found = if let Some(ContentResult { layer, word }) = here {
+            FoundLayer { layer, word }
         } else {
             let shared = match elsewhere {
                 true => self.shared_by_content(&key).await,
                 false => None,
             };
-            let Some(layer) = shared else {
+            let Some(FoundLayer { layer, word }) = shared else {
                 return miss(Some(source_contents));
             };
-            home.put_content_result(&instruction, &key, &ContentResult { layer })?;
-            layer
+            let result = ContentResult {
+                layer,
+                word: word.clone(),
+            };
+            home.put_content_result(&instruction, &key, &result)?;
+            FoundLayer { layer, word }
         };
+        let FoundLayer { layer, word } = found;
+        // What this step is, is put together here from what is believed.
+        let proven = parent.proven
+            && sources.iter().all(|source| source.proven)
+            && self.belief(ResultKey::Content(&key), &word) == Belief::Proven;
+        let word = made_from(proven);
         let stack: Arc<[LayerId]> = settled.stack.iter().copied().chain([layer]).collect();
         let definition = &self.keys[id.index()].definition;
         home.put_definition_result(
             definition,
             &DefinitionResult {
                 stack: stack.to_vec(),
+                word: word.clone(),
             },
         )?;
         // Whoever has the same steps need not look at contents any more.
-        self.publish(id, key, &stack, None);
-        Ok(ContentLookup::Hit(self.ready_from_store(stack)))
+        self.publish(id, key, (&stack, word), None);
+        Ok(ContentLookup::Hit(self.ready_from_store(stack, proven)))
+    }
+
+    /// What to think of a result of the local store.
+    pub(super) fn belief(&self, key: ResultKey<'_>, word: &Word) -> Belief {
+        match (&self.surroundings.shared, word) {
+            (_, Word::Own) => Belief::Proven,
+            (Some(shared), word) => shared.belief(key, word),
+            (None, _) => Belief::Taken,
+        }
     }
 
     /// What a step takes from each of the other filesystems, and from elsewhere.

@@ -35,6 +35,8 @@ pub(super) struct Ready {
     pub(super) stack: Arc<[LayerId]>,
     /// The same filesystem once its layers have been read.
     pub(super) settled: SettledFuture,
+    /// Whether it stands on nobody's bare word.
+    pub(super) proven: bool,
 }
 
 /// A filesystem whose layers have been read and whose result is stored.
@@ -75,10 +77,10 @@ pub(super) struct Runner {
     pub(super) graph: Arc<Graph>,
     pub(super) keys: Arc<[NodeKeys]>,
     pub(super) options: ScheduleOptions,
-    pub(super) surroundings: Surroundings,
-    pub(super) report: Arc<Reporter>,
     /// The build's.
     pub(super) span: Span,
+    pub(super) surroundings: Surroundings,
+    pub(super) report: Arc<Reporter>,
     /// Nodes whose layer becomes part of the output.
     lineage: Vec<bool>,
     /// Nodes whose filesystem a step of this build may mount.
@@ -161,9 +163,9 @@ impl Runner {
             graph,
             keys,
             options,
+            span: Span::current(),
             surroundings,
             report,
-            span: Span::current(),
             lineage,
             mounted,
             first_of,
@@ -322,14 +324,16 @@ impl Runner {
     async fn find_or_run(self: &Arc<Self>, id: NodeId) -> Result<Ready, Failure> {
         let node = self.graph.node(id);
         let (parent, op) = match &node.kind {
-            NodeKind::Base(base) => return Ok(self.ready_from_store(base.layers.as_slice().into())),
+            NodeKind::Base(base) => {
+                return Ok(self.ready_from_store(base.layers.as_slice().into(), true));
+            }
             NodeKind::Stack { below, above } => return self.stack(*below, *above).await,
             NodeKind::Step { parent, op } => (*parent, op),
         };
         let keys = self.keys[id.index()];
-        if let Some(ready) = self.look_up_definition(id)? {
+        if let Some((ready, word)) = self.look_up_definition(id)? {
             self.report_cached_lineage(id);
-            self.offer(id, &ready.stack)?;
+            self.offer(id, &ready.stack, word)?;
             return Ok(ready);
         }
         self.fates.note(id, Fate::Missed);
@@ -356,14 +360,14 @@ impl Runner {
         };
 
         let lock = self.lock_definition(id, &keys.definition).await?;
-        if let Some(ready) = self.look_up_definition(id)? {
+        if let Some((ready, _)) = self.look_up_definition(id)? {
             self.report.cached(id);
             return Ok(ready);
         }
         let (permit, lease) = match self.turn(id).await? {
             Turn::Run { permit, lease } => (permit, lease),
             Turn::Made => {
-                if let Some(ready) = self.look_up_definition(id)? {
+                if let Some((ready, _)) = self.look_up_definition(id)? {
                     self.report.cached(id);
                     return Ok(ready);
                 }
@@ -374,6 +378,7 @@ impl Runner {
         self.losses.note_made(layer);
         self.fates.note(id, Fate::Ran);
         let stack: Arc<[LayerId]> = parent.stack.iter().copied().chain([layer]).collect();
+        let proven = parent.proven && sources.iter().all(|source| source.proven);
         let settled = self.start_settling(
             id,
             layer,
@@ -385,7 +390,11 @@ impl Runner {
             (lock, lease),
         );
         locked(&self.settling).push(settled.clone());
-        Ok(Ready { stack, settled })
+        Ok(Ready {
+            stack,
+            settled,
+            proven,
+        })
     }
 
     /// The layers of one filesystem on those of another. Both are made side by side.
@@ -394,6 +403,7 @@ impl Runner {
         let (below, above) = (below?, above?);
         let stack = below.stack.iter().chain(above.stack.iter()).copied();
         let stack = stack.collect();
+        let proven = below.proven && above.proven;
         let settled = async move {
             let (below, above) = (below.settled.await?, above.settled.await?);
             let stack = below.stack.iter().chain(above.stack.iter()).copied();
@@ -404,7 +414,11 @@ impl Runner {
             })
         };
         let settled = settled.boxed().shared();
-        Ok(Ready { stack, settled })
+        Ok(Ready {
+            stack,
+            settled,
+            proven,
+        })
     }
 
     async fn run(
@@ -435,6 +449,7 @@ impl Runner {
             .surroundings
             .executor
             .execute(request, output.clone())
+            .instrument(tracing::info_span!("execute"))
             .await;
         let elapsed = started.elapsed();
         match outcome {
@@ -449,7 +464,6 @@ impl Runner {
             }
         }
     }
-            .instrument(tracing::info_span!("execute"))
 
     /// What the output wants of a node's own layer.
     pub(super) fn wanted_of(&self, id: NodeId) -> PackRequest {

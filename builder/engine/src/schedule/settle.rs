@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use ashlar_model::digest::{ContentDigest, LayerId};
 use ashlar_model::executor::PackRequest;
+use ashlar_model::layer::LayerRecord;
 use ashlar_store::home::lock::FileLock;
 use ashlar_store::home::results::{ContentResult, DefinitionResult};
 use futures::FutureExt as _;
 
 use super::failure::Failure;
+use super::lookup::made_from;
 use super::runner::{Ready, Runner, Settled, SettledFuture, ended_early};
 use crate::graph::{NodeId, NodeKind};
 use crate::key::{content_key, layer_identity};
@@ -64,6 +66,7 @@ impl Runner {
         let home = &self.surroundings.home;
         let wanted = self.wanted_of(id);
 
+        let word = made_from(parent.proven && sources.iter().all(|source| source.proven));
         let below = parent.stack.to_vec();
         let record = self
             .pack(layer, below.clone(), wanted.clone())
@@ -86,6 +89,7 @@ impl Runner {
         let keys = &self.keys[id.index()];
         let result = DefinitionResult {
             stack: settled.stack.to_vec(),
+            word: word.clone(),
         };
         home.put_definition_result(&keys.definition, &result)?;
         if let (Some(instruction), NodeKind::Step { op, .. }) =
@@ -96,8 +100,12 @@ impl Runner {
                 None => self.source_contents(id, op, &sources).await?,
             };
             let key = content_key(&instruction, &parent.contents, &source_contents);
-            home.put_content_result(&instruction, &key, &ContentResult { layer: kept })?;
-            self.publish(id, key, &settled.stack, lease);
+            let result = ContentResult {
+                layer: kept,
+                word: word.clone(),
+            };
+            home.put_content_result(&instruction, &key, &result)?;
+            self.publish(id, key, (&settled.stack, word), lease);
         }
         Ok(settled)
     }
@@ -134,7 +142,16 @@ impl Runner {
         if self.losses.hit(&[layer]) {
             return Ok(false);
         }
-        let known = self.surroundings.home.layer(&layer)?.is_some_and(|record| {
+        let record = self.surroundings.home.layer(&layer)?;
+        let is_elsewhere = |record: &LayerRecord| record.origin.is_elsewhere();
+        let shared = self.surroundings.shared.as_ref();
+        if record.as_ref().is_some_and(is_elsewhere)
+            && shared.is_some_and(|shared| shared.demands_proof())
+        {
+            // Only others say what it contains.
+            return Ok(false);
+        }
+        let known = record.is_some_and(|record| {
             record.origin.is_elsewhere()
                 && record.content.is_some()
                 && self.missing(&record, &wanted) == PackRequest::default()

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
 use ashlar_model::mount::MountSpec;
-use ashlar_store::home::results::DefinitionResult;
+use ashlar_store::home::results::{DefinitionResult, Word};
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 use tracing::field::Empty;
@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::runner::{Runner, contents_of, locked};
 use crate::graph::{NodeId, NodeKind, PlannedOp, PlannedSource};
 use crate::key::content_key;
-use crate::share::{Leave, MadeResult, SharedResults, StepLease};
+use crate::share::{Belief, FoundLayer, Leave, MadeResult, ResultKey, SharedResults, StepLease};
 
 /// What is known before the first step is demanded.
 #[derive(Debug, Default)]
@@ -104,6 +104,9 @@ impl Runner {
         }
         let found = self.surroundings.home.result_by_definition(key)?;
         let found = found.filter(|found| !self.losses.hit(&found.stack));
+        let refused =
+            |word: &Word| self.belief(ResultKey::Definition(key), word) == Belief::Refused;
+        let found = found.filter(|found| !refused(&found.word));
         Ok(match found {
             Some(found) if self.fits(id, &found.stack)? => Some(found),
             Some(_) => {
@@ -148,10 +151,10 @@ impl Runner {
     }
 
     /// The layer that an instruction gave on another machine.
-    pub(super) async fn shared_by_content(&self, key: &ContentKey) -> Option<LayerId> {
+    pub(super) async fn shared_by_content(&self, key: &ContentKey) -> Option<FoundLayer> {
         let span = tracing::info_span!("lookup", keys = 1);
-        let layer = self.asked()?.by_content(key).instrument(span).await?;
-        (!self.losses.hit(&[layer])).then_some(layer)
+        let found = self.asked()?.by_content(key).instrument(span).await?;
+        (!self.losses.hit(&[found.layer])).then_some(found)
     }
 
     /// Waits until a step may run: for its place among those of this machine, then for others that
@@ -201,23 +204,23 @@ impl Runner {
         &self,
         id: NodeId,
         content: ContentKey,
-        stack: &[LayerId],
+        (stack, word): (&[LayerId], Word),
         lease: Option<Box<dyn StepLease>>,
     ) {
         if let Some(shared) = &self.surroundings.shared
-            && let Some(result) = self.made_result(id, Some(content), stack)
+            && let Some(result) = self.made_result(id, Some(content), stack, word)
         {
             shared.publish(result, lease);
         }
     }
 
     /// Offers a result that the local store had, if it was never sent anywhere.
-    pub(super) fn offer(&self, id: NodeId, stack: &[LayerId]) -> Result<(), Failure> {
+    pub(super) fn offer(&self, id: NodeId, stack: &[LayerId], word: Word) -> Result<(), Failure> {
         let definition = &self.keys[id.index()].definition;
         if let Some(shared) = self.asked()
             && !self.is_adopted(definition)
             && shared.wants(definition)
-            && let Some(result) = self.made_result(id, self.content_key_of(id, stack)?, stack)
+            && let Some(result) = self.made_result(id, self.content_key_of(id, stack)?, stack, word)
         {
             shared.offer(result);
         }
@@ -229,6 +232,7 @@ impl Runner {
         id: NodeId,
         content: Option<ContentKey>,
         stack: &[LayerId],
+        word: Word,
     ) -> Option<MadeResult> {
         let keys = self.keys[id.index()];
         Some(MadeResult {
@@ -238,6 +242,7 @@ impl Runner {
             content,
             stack: stack.to_vec(),
             made: self.graph.shape(id).iter().map(Option::is_none).collect(),
+            word,
             replaces: self.options.no_cache
                 || locked(&self.survey.wrong).contains(&keys.definition),
         })

@@ -1,5 +1,6 @@
 //! `ashlar.cache.v1` over gRPC.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_model::cas::{CasDigest, DigestFunction};
@@ -15,7 +16,7 @@ use ashlar_proto::wire::ext::results_client::ResultsClient;
 use ashlar_proto::wire::reapi;
 use ashlar_store::fault::{Fault, FaultKind};
 use ashlar_store::grpc::channel::GrpcChannel;
-use ashlar_store::grpc::fault_of;
+use ashlar_store::grpc::{GrpcEndpoint, fault_of};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use prost::Message as _;
@@ -31,9 +32,11 @@ const LONGEST_MESSAGE: usize = 32 << 20;
 /// How many results a page of a list has.
 const PAGE: u32 = 200;
 
-/// The services of `ashlar.cache.v1` on one connection.
+/// The services of `ashlar.cache.v1`. As with those of REAPI, a call that fails because a server
+/// went away is made again, with another one if there is one.
 #[derive(Debug, Clone)]
 pub(super) struct GrpcExtension {
+    endpoint: Arc<GrpcEndpoint>,
     results: ResultsClient<GrpcChannel>,
     leases: LeasesClient<GrpcChannel>,
     mounts: CacheMountsClient<GrpcChannel>,
@@ -42,13 +45,17 @@ pub(super) struct GrpcExtension {
 }
 
 impl GrpcExtension {
-    pub(super) fn new(channel: &GrpcChannel, instance: String, function: DigestFunction) -> Self {
+    pub(super) fn new(endpoint: Arc<GrpcEndpoint>) -> Self {
+        let channel = endpoint.channel();
+        let instance = endpoint.instance().to_owned();
+        let function = endpoint.function();
         Self {
+            endpoint,
             results: ResultsClient::new(channel.clone())
                 .max_decoding_message_size(LONGEST_MESSAGE)
                 .max_encoding_message_size(LONGEST_MESSAGE),
             leases: LeasesClient::new(channel.clone()),
-            mounts: CacheMountsClient::new(channel.clone()),
+            mounts: CacheMountsClient::new(channel),
             instance,
             function,
         }
@@ -61,18 +68,21 @@ impl GrpcExtension {
     async fn probe_some(
         &self,
         actions: &[CasDigest],
-        inline: Option<&str>,
+        inline: &[&str],
     ) -> Result<(Vec<Option<Bytes>>, usize), Fault> {
         let request = ext::ProbeRequest {
             instance_name: self.instance.clone(),
             digest_function: self.wire_function(),
             actions: actions.iter().map(digest_to_wire).collect(),
-            inline_output_files: inline.map(ToOwned::to_owned).into_iter().collect(),
+            inline_output_files: inline.iter().map(|path| (*path).to_owned()).collect(),
         };
-        let answer = self.results.clone().probe(request).await;
-        let answer = answer
-            .map_err(|status| fault_of("look results up", status))?
-            .into_inner();
+        let answer = self
+            .endpoint
+            .call("look results up", || {
+                let (mut client, request) = (self.results.clone(), request.clone());
+                async move { client.probe(request).await }
+            })
+            .await?;
         let mut found = vec![None; actions.len()];
         for hit in answer.hits {
             let place = usize::try_from(hit.index).ok();
@@ -123,7 +133,7 @@ impl Extension for GrpcExtension {
     fn probe<'a>(
         &'a self,
         actions: &'a [CasDigest],
-        inline: Option<&'a str>,
+        inline: &'a [&'a str],
     ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Fault>> {
         Box::pin(async move {
             let mut found = Vec::with_capacity(actions.len());
@@ -155,10 +165,13 @@ impl Extension for GrpcExtension {
                 lease_key: fence.map(|fence| fence.key.clone()).unwrap_or_default(),
                 fencing_number: fence.map_or(0, |fence| fence.number),
             };
-            let answer = self.results.clone().commit(request).await;
-            let answer = answer
-                .map_err(|status| fault_of("store a result", status))?
-                .into_inner();
+            let answer = self
+                .endpoint
+                .call("store a result", || {
+                    let (mut client, request) = (self.results.clone(), request.clone());
+                    async move { client.commit(request).await }
+                })
+                .await?;
             Ok(answer
                 .result
                 .map_or(result, |there| there.encode_to_vec().into()))
@@ -178,12 +191,14 @@ impl Extension for GrpcExtension {
                 holder: holder.to_owned(),
                 ttl: Some(duration_to_wire(ttl)),
             };
-            let answer = self.leases.clone().acquire(request).await;
-            match answer
-                .map_err(|status| fault_of("ask for a lease", status))?
-                .into_inner()
-                .outcome
-            {
+            let answer = self
+                .endpoint
+                .call("ask for a lease", || {
+                    let (mut client, request) = (self.leases.clone(), request.clone());
+                    async move { client.acquire(request).await }
+                })
+                .await?;
+            match answer.outcome {
                 Some(ext::acquire_response::Outcome::Granted(lease)) => {
                     let ttl = duration(lease.ttl.as_ref());
                     Ok(Acquired::Granted(Lease {
@@ -207,10 +222,13 @@ impl Extension for GrpcExtension {
                 key: key.to_owned(),
                 token: token.to_owned(),
             };
-            let answer = self.leases.clone().renew(request).await;
-            let answer = answer
-                .map_err(|status| fault_of("renew a lease", status))?
-                .into_inner();
+            let answer = self
+                .endpoint
+                .call("renew a lease", || {
+                    let (mut client, request) = (self.leases.clone(), request.clone());
+                    async move { client.renew(request).await }
+                })
+                .await?;
             Ok(duration(answer.ttl.as_ref()))
         })
     }
@@ -222,10 +240,13 @@ impl Extension for GrpcExtension {
                 key: key.to_owned(),
                 token: token.to_owned(),
             };
-            let answer = self.leases.clone().release(request).await;
-            answer
+            self.endpoint
+                .call("give a lease back", || {
+                    let (mut client, request) = (self.leases.clone(), request.clone());
+                    async move { client.release(request).await }
+                })
+                .await
                 .map(drop)
-                .map_err(|status| fault_of("give a lease back", status))
         })
     }
 
@@ -235,10 +256,13 @@ impl Extension for GrpcExtension {
                 instance_name: self.instance.clone(),
                 key: key.to_owned(),
             };
-            let answer = self.leases.clone().watch(request).await;
-            let changes = answer
-                .map_err(|status| fault_of("watch a lease", status))?
-                .into_inner();
+            let changes = self
+                .endpoint
+                .call("watch a lease", || {
+                    let (mut client, request) = (self.leases.clone(), request.clone());
+                    async move { client.watch(request).await }
+                })
+                .await?;
             let changes = changes.map(|change| match change {
                 Ok(change) => Ok(change.held.as_ref().map(held)),
                 Err(status) => Err(fault_of("watch a lease", status)),
@@ -252,10 +276,13 @@ impl Extension for GrpcExtension {
             let request = ext::UsageRequest {
                 instance_name: self.instance.clone(),
             };
-            let answer = self.results.clone().usage(request).await;
-            let answer = answer
-                .map_err(|status| fault_of("ask what the cache holds", status))?
-                .into_inner();
+            let answer = self
+                .endpoint
+                .call("ask what the cache holds", || {
+                    let (mut client, request) = (self.results.clone(), request.clone());
+                    async move { client.usage(request).await }
+                })
+                .await?;
             Ok(Usage {
                 blobs: answer.blobs,
                 blob_bytes: answer.blob_bytes,
@@ -276,10 +303,13 @@ impl Extension for GrpcExtension {
                 page_size: PAGE,
                 page_token: page.to_owned(),
             };
-            let answer = self.results.clone().list(request).await;
-            let answer = answer
-                .map_err(|status| fault_of("list results", status))?
-                .into_inner();
+            let answer = self
+                .endpoint
+                .call("list results", || {
+                    let (mut client, request) = (self.results.clone(), request.clone());
+                    async move { client.list(request).await }
+                })
+                .await?;
             let items = answer.items.into_iter().map(|item| {
                 let function = function_from_wire(item.digest_function).map_err(invalid)?;
                 let action = item.action.unwrap_or_default();
@@ -306,10 +336,17 @@ impl Extension for GrpcExtension {
                 digest_function: self.wire_function(),
                 name: name.to_owned(),
             };
-            match self.mounts.clone().latest(request).await {
-                Ok(answer) => self.snapshot(answer.get_ref()).map(Some),
-                Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
-                Err(status) => Err(fault_of("look a cache mount up", status)),
+            let answer = self
+                .endpoint
+                .call("look a cache mount up", || {
+                    let (mut client, request) = (self.mounts.clone(), request.clone());
+                    async move { client.latest(request).await }
+                })
+                .await;
+            match answer {
+                Ok(answer) => self.snapshot(&answer).map(Some),
+                Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+                Err(fault) => Err(fault),
             }
         })
     }
@@ -328,12 +365,14 @@ impl Extension for GrpcExtension {
                 trees: trees.iter().map(digest_to_wire).collect(),
                 replaces,
             };
-            let answer = self.mounts.clone().save(request).await;
-            self.snapshot(
-                answer
-                    .map_err(|status| fault_of("save a cache mount", status))?
-                    .get_ref(),
-            )
+            let answer = self
+                .endpoint
+                .call("save a cache mount", || {
+                    let (mut client, request) = (self.mounts.clone(), request.clone());
+                    async move { client.save(request).await }
+                })
+                .await?;
+            self.snapshot(&answer)
         })
     }
 }

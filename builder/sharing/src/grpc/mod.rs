@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_model::executor::BoxFuture;
-use ashlar_model::secret::SecretValue;
 use ashlar_store::fault::Fault;
-use ashlar_store::grpc::{GrpcEndpoint, GrpcSettings, GrpcStore};
+use ashlar_store::grpc::{ClientIdentity, GrpcEndpoint, GrpcSettings, GrpcStore, TokenSource};
 
 use crate::action::RECORD_PATH;
 use crate::address::CacheSpec;
 use crate::service::{Connect, Service};
+use crate::signature::SIGNATURE_PATH;
 use extension::GrpcExtension;
 
 /// Whoever asks a cache sets a limit of its own, which depends on how fast it was so far.
@@ -37,14 +37,21 @@ impl std::fmt::Debug for GrpcConnect {
 
 impl GrpcConnect {
     /// A cache that is reached so.
-    pub fn new(spec: &CacheSpec, token: Option<SecretValue>, trust: TrustSource) -> Self {
+    pub fn new(spec: &CacheSpec, token: Option<Arc<dyn TokenSource>>, trust: TrustSource) -> Self {
         let mut settings = GrpcSettings::new(spec.address.to_string());
         settings.instance.clone_from(&spec.instance);
         settings.token = token;
         settings.call_timeout = CALL;
         // For servers that can only be asked for one result at a time.
-        settings.inline_output_files = vec![RECORD_PATH.to_owned()];
+        settings.inline_output_files = vec![RECORD_PATH.to_owned(), SIGNATURE_PATH.to_owned()];
         Self { settings, trust }
+    }
+
+    /// The same, which says who we are.
+    #[must_use]
+    pub fn showing(mut self, identity: Option<ClientIdentity>) -> Self {
+        self.settings.identity = identity;
+        self
     }
 }
 
@@ -52,8 +59,7 @@ impl GrpcConnect {
 pub fn service(endpoint: GrpcEndpoint) -> Service {
     let endpoint = Arc::new(endpoint);
     let function = endpoint.function();
-    let instance = endpoint.instance().to_owned();
-    let extension = GrpcExtension::new(&endpoint.channel(), instance, function);
+    let extension = GrpcExtension::new(Arc::clone(&endpoint));
     let store = Arc::new(GrpcStore::new(endpoint));
     Service {
         function,

@@ -265,7 +265,7 @@ mod tests {
             index.packs.insert(pack, 100);
             let tree = digest_of(&format!("tree {name}"));
             let record = StepResult { layers: Vec::new() };
-            let encoded = encode_result(&record, &[vec![tree]], FUNCTION);
+            let encoded = encode_result(record.to_bytes(), &[vec![tree]], None, FUNCTION);
             let place = Place {
                 pack,
                 offset: 10,

@@ -116,6 +116,11 @@ impl Server {
         lost.len()
     }
 
+    /// Loses a blob.
+    pub(super) fn lose(&self, blob: CasDigest) {
+        self.lost.lock().unwrap().insert(blob);
+    }
+
     /// What was read and written since the last look: blobs and bytes.
     pub(super) fn traffic(&self) -> [u64; 4] {
         [
@@ -323,7 +328,7 @@ impl Extension for Wire {
     fn probe<'a>(
         &'a self,
         actions: &'a [CasDigest],
-        _inline: Option<&'a str>,
+        _inline: &'a [&'a str],
     ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Fault>> {
         Box::pin(async move {
             self.0.enter(false).await?;

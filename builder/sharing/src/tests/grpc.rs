@@ -29,7 +29,7 @@ impl Served {
         let store = DiskStore::open(&root, DiskSettings::default(), clock::system());
         let parts = Parts {
             stores: Stores::shared(Engines::on_disk(&Arc::new(store.unwrap()))),
-            access: Access::OPEN,
+            access: Access::open(),
             audit: Audit::none(),
             max_blob: 0,
             upload_memory: 64 << 20,
@@ -64,7 +64,8 @@ impl Served {
         let cache = Cache::new(spec.name(), spec.instance.clone(), spec.mode, connect, sink);
         let directory = tempfile::tempdir().unwrap();
         let home = Home::open(directory.path()).unwrap();
-        let sharing = Sharing::new(home.clone(), vec![Arc::new(cache)], None, "me".to_owned());
+        let (proof, me) = (Proof::default(), "me".to_owned());
+        let sharing = Sharing::new(home.clone(), vec![Arc::new(cache)], None, me, proof);
         let tars: Arc<dyn LayerTars> = Arc::new(StoredTars(home.clone(), sharing.fetcher()));
         sharing.set_tars(&tars);
         Machine {

@@ -6,6 +6,7 @@ mod grpc;
 mod leases;
 mod portable;
 mod sharing;
+mod trust;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -21,11 +22,12 @@ use ashlar_model::executor::{BoxFuture, StepError};
 use ashlar_model::layer::{LayerOrigin, LayerRecord, StoredBlob, Timestamp};
 use ashlar_model::media_type::{Compression, OCI_LAYER_GZIP};
 use ashlar_store::home::Home;
+use ashlar_store::home::results::Word;
 
 use crate::address::Mode;
 use crate::breaker::WarningSink;
 use crate::cache::Cache;
-use crate::sharing::Sharing;
+use crate::sharing::{Proof, Sharing};
 use crate::upload::LayerTars;
 use fakes::Server;
 
@@ -121,6 +123,7 @@ fn result(name: &str, stack: &[LayerId]) -> MadeResult {
         content: Some(content_key(name)),
         stack: stack.to_vec(),
         made: Vec::new(),
+        word: Word::Own,
         replaces: false,
     }
 }
@@ -130,15 +133,19 @@ impl Machine {
     fn new(servers: &[(&Arc<Server>, Mode)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::open(directory.path()).unwrap();
-        Self::of_home(directory, home, servers)
+        Self::of_home((directory, home), servers, Proof::default())
     }
 
     /// The next build of this machine.
     fn again(self, servers: &[(&Arc<Server>, Mode)]) -> Self {
-        Self::of_home(self._directory, self.home, servers)
+        Self::of_home((self._directory, self.home), servers, Proof::default())
     }
 
-    fn of_home(directory: tempfile::TempDir, home: Home, servers: &[(&Arc<Server>, Mode)]) -> Self {
+    fn of_home(
+        (directory, home): (tempfile::TempDir, Home),
+        servers: &[(&Arc<Server>, Mode)],
+        proof: Proof,
+    ) -> Self {
         let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
         let told = Arc::clone(&warnings);
         let sink: WarningSink =
@@ -146,15 +153,12 @@ impl Machine {
         let caches = servers.iter().map(|(server, mode)| {
             let name = server.name.clone();
             let connect = Arc::new(Arc::clone(server)) as _;
-            Arc::new(Cache::new(
-                name,
-                String::new(),
-                *mode,
-                connect,
-                Arc::clone(&sink),
-            ))
+            let trust = Arc::clone(proof.policy.of(&name, ""));
+            let cache = Cache::new(name, String::new(), *mode, connect, Arc::clone(&sink));
+            Arc::new(cache.trusting(trust))
         });
-        let sharing = Sharing::new(home.clone(), caches.collect(), None, "me@here".to_owned());
+        let caches = caches.collect();
+        let sharing = Sharing::new(home.clone(), caches, None, "me@here".to_owned(), proof);
         let tars: Arc<dyn LayerTars> = Arc::new(StoredTars(home.clone(), sharing.fetcher()));
         sharing.set_tars(&tars);
         Self {

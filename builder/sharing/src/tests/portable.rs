@@ -25,7 +25,8 @@ fn machine(home: Option<Machine>, caches: &[(&Path, Mode)]) -> Machine {
         let cache = Cache::new(name, String::new(), *mode, connect, Arc::clone(&sink));
         Arc::new(cache.portable())
     });
-    let sharing = Sharing::new(home.clone(), caches.collect(), None, "me@here".to_owned());
+    let (proof, me) = (Proof::default(), "me@here".to_owned());
+    let sharing = Sharing::new(home.clone(), caches.collect(), None, me, proof);
     let tars: Arc<dyn LayerTars> = Arc::new(StoredTars(home.clone(), sharing.fetcher()));
     sharing.set_tars(&tars);
     Machine {

@@ -31,8 +31,10 @@ use tokio::sync::Semaphore;
 use crate::action::{StepAction, StepKey};
 use crate::breaker::{Trouble, Use};
 use crate::cache::{ANSWER, Cache};
+use crate::lookup::is_believed;
 use crate::record::ResultLayer;
 use crate::service::Fence;
+use crate::signature::{SIGNATURE_PATH, Signer};
 use result::{came_with_image, is_described, result_layer};
 
 /// Layers that are sent at once.
@@ -73,6 +75,7 @@ pub struct Uploader {
     home: Home,
     cache: Arc<Cache>,
     tars: Arc<dyn LayerTars>,
+    signer: Option<Arc<Signer>>,
     turns: Semaphore,
     layers: Mutex<HashMap<LayerId, LayerUpload>>,
     /// Blobs that the cache has, as far as this build knows.
@@ -90,12 +93,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Uploader {
-    /// Sends what is in this store to a cache.
-    pub fn new(home: Home, cache: Arc<Cache>, tars: Arc<dyn LayerTars>) -> Self {
+    /// Sends what is in this store to a cache. Who signs, signs what this machine has made.
+    pub fn new(
+        home: Home,
+        cache: Arc<Cache>,
+        tars: Arc<dyn LayerTars>,
+        signer: Option<Arc<Signer>>,
+    ) -> Self {
         Self {
             home,
             cache,
             tars,
+            signer,
             turns: Semaphore::new(LAYERS),
             layers: Mutex::default(),
             known: Mutex::default(),
@@ -121,29 +130,42 @@ impl Uploader {
 
     /// Sends a result, unless the cache has it already. Whether it has it now.
     pub async fn offer(self: &Arc<Self>, result: &MadeResult) -> bool {
-        let instance = self.cache.instance();
-        let definition = result.definition;
-        let asked = self.cache.ask(Use::Write, ANSWER, |service| async move {
-            let action = StepAction::of(&StepKey::Definition(definition), service.function);
-            if let Some(extension) = &service.extension {
-                let found = extension.probe(&[action.digest], None).await;
-                match found {
-                    Err(fault) if fault.kind == FaultKind::Unsupported => {}
-                    found => return found,
+        let cache = &self.cache;
+        let instance = cache.instance();
+        let key = StepKey::Definition(result.definition);
+        let asked = cache.ask(Use::Write, ANSWER, |service| async move {
+            let action = StepAction::of(&key, service.function);
+            let extended = match &service.extension {
+                Some(extension) => {
+                    let found = extension.probe(&[action.digest], &[SIGNATURE_PATH]).await;
+                    match found {
+                        Err(fault) if fault.kind == FaultKind::Unsupported => None,
+                        found => Some(found?),
+                    }
                 }
-            }
-            let key = ActionKey {
-                instance: instance.to_owned(),
-                action: action.digest,
+                None => None,
             };
-            service.actions.get(&[key]).await
+            let found = match extended {
+                Some(found) => found,
+                None => {
+                    let key = ActionKey {
+                        instance: instance.to_owned(),
+                        action: action.digest,
+                    };
+                    service.actions.get(&[key]).await?
+                }
+            };
+            match found.into_iter().next().flatten() {
+                Some(found) => is_believed(&service, cache, key, &found).await,
+                None => Ok(false),
+            }
         });
         match asked.await {
-            Some(Ok(found)) if found.first().is_some_and(Option::is_some) => {
+            Some(Ok(true)) => {
                 self.note(result);
                 true
             }
-            Some(Ok(_)) => self.publish(result, false, None).await,
+            Some(Ok(false)) => self.publish(result, false, None).await,
             Some(Err(_)) | None => false,
         }
     }

@@ -1,12 +1,14 @@
 //! `ashlar cache`.
 
 pub mod explain;
+pub mod keygen;
 pub mod ls;
 pub mod stats;
 
 use clap::{Args, Subcommand};
 
-/// Look at what is shared with other machines, and why steps were not found.
+/// Look at what is shared with other machines, and why steps were not found; make keys to sign
+/// results with.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,6 +28,7 @@ pub struct CacheArgs {
 )]
 pub enum CacheCommand {
     Explain(explain::ExplainArgs),
+    Keygen(keygen::KeygenArgs),
     Ls(ls::LsArgs),
     Stats(stats::StatsArgs),
 }

@@ -2,6 +2,7 @@
 
 mod assignment;
 mod cache;
+mod cache_proof;
 mod cache_store;
 mod call;
 mod context;
@@ -22,6 +23,8 @@ pub use ashlar_model::amount::Size;
 pub use assignment::{AssignmentError, BuildArg, EnvironmentVariable, Label};
 pub use cache::CacheArg;
 pub(super) use cache::wait;
+pub(super) use cache_proof::builder_name;
+pub use cache_proof::{KeyPlace, SignArg, TrustArg};
 pub use cache_store::CacheStore;
 pub(super) use cache_store::{cache_from, cache_to};
 pub use call::{Call, Method};

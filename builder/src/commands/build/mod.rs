@@ -154,6 +154,7 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
             drop(context.context.save_stat_cache(&home.meter()));
         }
         let sharing = workshop.sharing();
+        sharing.tell_refused();
         let built = match built {
             Ok(built) => built,
             Err(error) => {
@@ -198,9 +199,11 @@ fn warning_sink(events: &Arc<dyn EventSink>) -> WarningSink {
     })
 }
 
-/// The results of other machines, if there is a cache.
+/// The results of other machines, if there is a cache, or some of those that are here already are
+/// not to be used.
 fn shared_results(sharing: &Sharing) -> Option<Arc<dyn SharedResults>> {
-    (!sharing.caches().is_empty()).then(|| Arc::new(sharing.clone()) as _)
+    let asked = !sharing.caches().is_empty() || sharing.demands_proof();
+    asked.then(|| Arc::new(sharing.clone()) as _)
 }
 
 fn progress_mode(args: &BuildArgs, settings: &Settings) -> Result<ProgressMode, CliError> {

@@ -1,6 +1,7 @@
 //! `ashlar cache`: one file per command.
 
 mod explain;
+mod keygen;
 mod ls;
 mod remote;
 mod stats;
@@ -14,6 +15,7 @@ use crate::settings::Settings;
 pub(super) fn run(args: &CacheArgs, settings: &Settings) -> Result<ExitCode, CliError> {
     match &args.command {
         CacheCommand::Explain(args) => explain::run(args, settings),
+        CacheCommand::Keygen(args) => keygen::run(args),
         CacheCommand::Ls(args) => ls::run(args, settings),
         CacheCommand::Stats(args) => stats::run(args, settings),
     }

@@ -1,18 +1,22 @@
 //! Connections to a server, and what was agreed upon with it.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_model::cas::DigestFunction;
 use ashlar_model::secret::SecretValue;
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::capabilities_client::CapabilitiesClient;
+use futures::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::codegen::http::HeaderValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Response, Status};
 
 use super::capabilities::GrpcCapabilities;
-use super::channel::GrpcChannel;
+use super::channel::{Authorization, Connection, GrpcChannel};
+use super::dial::Host;
 use super::status::fault_of;
 use crate::fault::{Fault, FaultKind, in_one_line};
 
@@ -27,17 +31,56 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A call that failed this fast because of its connection is made once more.
 const FAST: Duration = Duration::from_secs(1);
 
+/// The same where there are other servers, and how often it is made then.
+const FAST_ENOUGH: Duration = Duration::from_secs(2);
+const ATTEMPTS: u32 = 4;
+
+/// Where there are other servers, a call that has no answer for so long is made to one of them as
+/// well.
+const HEDGE: Duration = Duration::from_secs(1);
+
+/// Gives the token that is sent with a call. Asked for every call, so that one that runs out can be
+/// followed by another.
+pub trait TokenSource: Send + Sync + fmt::Debug {
+    /// The token; `None` if there is none now.
+    fn token(&self) -> Option<SecretValue>;
+}
+
+impl TokenSource for SecretValue {
+    fn token(&self) -> Option<SecretValue> {
+        Some(self.clone())
+    }
+}
+
+/// Who a client is, for servers that ask for its certificate.
+#[derive(Clone)]
+pub struct ClientIdentity {
+    /// Its certificate, and those that lead up to one that the server knows, in PEM.
+    pub certificates: Vec<u8>,
+    /// The certificate's key, in PEM.
+    pub key: SecretValue,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientIdentity(…)")
+    }
+}
+
 /// How a server is reached, and how it is used.
 #[derive(Debug, Clone)]
 pub struct GrpcSettings {
-    /// `grpc://HOST:PORT`, `grpcs://HOST:PORT` or `unix:///PATH`.
+    /// `grpc://HOST:PORT`, `grpcs://HOST:PORT` or `unix:///PATH`. Several servers with the same
+    /// stores behind them: `grpc://HOST:PORT+HOST:PORT`, or a host with several addresses.
     pub address: String,
     /// REAPI's instance name for blobs; may be empty.
     pub instance: String,
     /// Sent with every call.
-    pub token: Option<SecretValue>,
+    pub token: Option<Arc<dyn TokenSource>>,
     /// Certificates, in PEM, one of which the server's has to lead up to; for `grpcs://`.
     pub certificates: Vec<Vec<u8>>,
+    /// Who we are; for `grpcs://`.
+    pub identity: Option<ClientIdentity>,
     /// How many connections are held.
     pub connections: usize,
     /// How long connecting may take.
@@ -62,6 +105,7 @@ impl GrpcSettings {
             instance: String::new(),
             token: None,
             certificates: Vec::new(),
+            identity: None,
             connections: 2,
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(20),
@@ -71,43 +115,97 @@ impl GrpcSettings {
         }
     }
 
-    fn authorization(&self) -> Result<Option<HeaderValue>, Fault> {
-        let Some(token) = &self.token else {
+    fn authorization(&self) -> Result<Option<Authorization>, Fault> {
+        let Some(source) = self.token.clone() else {
             return Ok(None);
         };
-        let mut value = b"Bearer ".to_vec();
-        value.extend_from_slice(token.reveal());
-        let mut value = HeaderValue::from_bytes(&value).map_err(|_| {
-            Fault::invalid("the token for the server has characters that no token has")
-        })?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        // One that cannot be sent is an error now, not a refusal later.
+        if let Some(token) = source.token() {
+            header(&token).ok_or_else(|| {
+                Fault::invalid("the token for the server has characters that no token has")
+            })?;
+        }
+        Ok(Some(Arc::new(move || header(&source.token()?))))
     }
 
-    fn endpoint(&self) -> Result<Endpoint, Fault> {
+    /// The hosts, each as an endpoint; none for a socket of this machine, which has the address.
+    fn endpoints(&self) -> Result<Vec<(Endpoint, Option<Host>)>, Fault> {
         let wrong = || Fault::invalid(format!("{} is no address of a server", self.address));
         let (scheme, rest) = self.address.split_once("://").ok_or_else(wrong)?;
-        let uri = match scheme {
-            "grpc" => format!("http://{rest}"),
-            "grpcs" => format!("https://{rest}"),
-            "unix" => self.address.clone(),
+        let http = match scheme {
+            "grpc" => "http",
+            "grpcs" => "https",
+            "unix" => return Ok(vec![(self.endpoint(&self.address, false)?, None)]),
             _ => return Err(wrong()),
         };
-        let endpoint = Endpoint::from_shared(uri).map_err(|error| wrong().caused_by(error))?;
+        let hosts = rest.split('+').map(|authority| {
+            let authority = authority.strip_suffix('/').unwrap_or(authority);
+            let host = Host::parse(authority).ok_or_else(wrong)?;
+            let endpoint = self.endpoint(&format!("{http}://{authority}"), http == "https")?;
+            Ok((endpoint, Some(host)))
+        });
+        hosts.collect()
+    }
+
+    fn endpoint(&self, uri: &str, tls: bool) -> Result<Endpoint, Fault> {
+        let wrong = || Fault::invalid(format!("{} is no address of a server", self.address));
+        let endpoint =
+            Endpoint::from_shared(uri.to_owned()).map_err(|error| wrong().caused_by(error))?;
         let endpoint = tuned(endpoint)
             .connect_timeout(self.connect_timeout)
             .user_agent(concat!("ashlar/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| wrong().caused_by(error))?;
-        if scheme != "grpcs" {
+        if !tls {
             return Ok(endpoint);
         }
         let trusted = self.certificates.iter().map(Certificate::from_pem);
-        endpoint
-            .tls_config(ClientTlsConfig::new().ca_certificates(trusted))
-            .map_err(|error| {
-                Fault::invalid(format!("TLS cannot be used with {}", self.address)).caused_by(error)
-            })
+        let mut config = ClientTlsConfig::new().ca_certificates(trusted);
+        if let Some(identity) = &self.identity {
+            let key = identity.key.reveal();
+            config = config.identity(Identity::from_pem(&identity.certificates, key));
+        }
+        endpoint.tls_config(config).map_err(|error| {
+            Fault::invalid(format!("TLS cannot be used with {}", self.address)).caused_by(error)
+        })
     }
+
+    /// The connections, none of which is made yet. They go to all hosts, and as many to each.
+    fn connections(&self) -> Result<Vec<Arc<Connection>>, Fault> {
+        let endpoints = self.endpoints()?;
+        let each = self.connections.div_ceil(endpoints.len().max(1)).max(1);
+        let mut connections = Vec::new();
+        let mut hosts = Vec::new();
+        for (endpoint, host) in endpoints {
+            match host {
+                Some(host) => hosts.push((endpoint, Arc::new(host))),
+                None => {
+                    let lazy = || Connection::given(endpoint.connect_lazy());
+                    connections.extend((0..each).map(|_| lazy()));
+                }
+            }
+        }
+        // Not all clients begin with the same server.
+        if !hosts.is_empty() {
+            let start = usize::try_from(std::process::id()).unwrap_or(0) % hosts.len();
+            hosts.rotate_left(start);
+        }
+        for _ in 0..each {
+            let of_hosts = hosts.iter();
+            connections.extend(
+                of_hosts.map(|(endpoint, host)| Connection::to(endpoint.clone(), host.clone())),
+            );
+        }
+        Ok(connections)
+    }
+}
+
+/// A token as it is sent; `None` if it cannot be.
+fn header(token: &SecretValue) -> Option<HeaderValue> {
+    let mut value = b"Bearer ".to_vec();
+    value.extend_from_slice(token.reveal());
+    let mut value = HeaderValue::from_bytes(&value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Whether an address is one of this machine.
@@ -145,20 +243,25 @@ pub struct GrpcEndpoint {
 impl GrpcEndpoint {
     /// Connects to a server and asks it what it can.
     pub async fn connect(settings: GrpcSettings) -> Result<Self, Fault> {
-        let endpoint = settings.endpoint()?;
+        let connections = settings.connections()?;
+        // The first connection shows whether anybody is there; the others are made when they are
+        // used. Where there are several hosts, any of them will do.
         let connect = async {
-            // The first connection shows whether anybody is there; the others are made when they
-            // are used.
-            let first = endpoint.connect().await?;
-            let mut connections = vec![first];
-            for _ in 1..settings.connections {
-                connections.push(endpoint.connect_lazy());
+            let mut failed = None;
+            for connection in &connections {
+                match connection.open().await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => failed = Some(error),
+                }
+                if settings.address.starts_with("unix:") || !settings.address.contains('+') {
+                    break;
+                }
             }
-            Ok::<_, tonic::transport::Error>(connections)
+            failed.map_or(Ok(()), Err)
         };
         // The limit of the endpoint is one for TCP alone.
-        let connections = match timeout(settings.connect_timeout, connect).await {
-            Ok(Ok(connections)) => connections,
+        match timeout(settings.connect_timeout, connect).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let fault = Fault::new(
                     FaultKind::Unavailable,
@@ -175,12 +278,20 @@ impl GrpcEndpoint {
                     ),
                 ));
             }
-        };
-        Self::over(connections, settings).await
+        }
+        Self::agree(connections, settings).await
     }
 
     /// Uses connections that are there already; the settings say how.
     pub async fn over(connections: Vec<Channel>, settings: GrpcSettings) -> Result<Self, Fault> {
+        let connections = connections.into_iter().map(Connection::given).collect();
+        Self::agree(connections, settings).await
+    }
+
+    async fn agree(
+        connections: Vec<Arc<Connection>>,
+        settings: GrpcSettings,
+    ) -> Result<Self, Fault> {
         let channel = GrpcChannel::new(connections, settings.authorization()?)
             .ok_or_else(|| Fault::invalid("a server without connections"))?;
         let mut endpoint = Self {
@@ -242,8 +353,8 @@ impl GrpcEndpoint {
         &self.settings
     }
 
-    /// Makes a call, within the time limit; once more if the connection broke. `what` completes
-    /// "cannot …".
+    /// Makes a call, within the time limit; again if the connection broke, with another server if
+    /// there is one. `what` completes "cannot …".
     pub async fn call<T, F>(&self, what: &'static str, call: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -252,7 +363,7 @@ impl GrpcEndpoint {
         let began = Instant::now();
         let mut attempt = 0;
         loop {
-            let fault = match timeout(limit, call()).await {
+            let fault = match timeout(limit, self.hedged(&call)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => fault_of(what, status),
                 Err(_) => {
@@ -263,11 +374,40 @@ impl GrpcEndpoint {
                 }
             };
             attempt += 1;
-            if fault.kind != FaultKind::Unavailable || attempt > 1 || began.elapsed() > FAST {
+            let (attempts, fast) = if self.channel.has_others() {
+                (ATTEMPTS, FAST_ENOUGH)
+            } else {
+                (2, FAST)
+            };
+            if fault.kind != FaultKind::Unavailable || attempt >= attempts || began.elapsed() > fast
+            {
                 return Err(fault);
             }
             tracing::debug!(error = in_one_line(&fault), "trying again");
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50) * attempt).await;
+        }
+    }
+
+    /// Makes a call, and another if there is no answer and somebody else may have one. The first
+    /// good answer counts.
+    async fn hedged<T, F>(&self, call: impl Fn() -> F) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut first = std::pin::pin!(call());
+        if let Ok(answer) = timeout(HEDGE, &mut first).await {
+            return answer;
+        }
+        if !self.channel.has_others() {
+            return first.await;
+        }
+        tracing::debug!("asking another server as well");
+        // The connection of the first is passed over: it leaves a call without an answer.
+        let second = std::pin::pin!(call());
+        match select(first, second).await {
+            Either::Left((Ok(answer), _)) | Either::Right((Ok(answer), _)) => Ok(answer),
+            Either::Left((Err(_), second)) => second.await,
+            Either::Right((Err(_), first)) => first.await,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`endpoint`] | connections, and what was agreed upon with the server |
-//! | [`channel`] | several connections that look like one |
+//! | [`channel`], `dial` | several connections, to one server or several, that look like one |
 //! | [`capabilities`] | what a server says of itself |
 //! | [`status`] | gRPC's words for failures, in ours |
 //! | `batch` | small blobs, many in a message |
@@ -20,6 +20,7 @@
 mod batch;
 pub mod capabilities;
 pub mod channel;
+mod dial;
 mod download;
 pub mod endpoint;
 pub mod status;
@@ -38,7 +39,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
-pub use endpoint::{GrpcEndpoint, GrpcSettings};
+pub use endpoint::{ClientIdentity, GrpcEndpoint, GrpcSettings, TokenSource};
 pub use status::fault_of;
 
 use crate::action_cache::{ActionCache, PutMode, no_swap};

@@ -254,9 +254,7 @@ mod tests {
         let stack = vec![layer.id];
         home.put_definition_result(
             &key,
-            &DefinitionResult {
-                stack: stack.clone(),
-            },
+            &DefinitionResult::own(stack.clone()),
         )
         .unwrap();
         home.note_content(&index.content_digest(), &layer.id)

@@ -3,6 +3,9 @@
 //! A result is stored under both keys of its step. `instructions/` notes which instructions ever
 //! ran, whatever their parent: where an instruction never ran, no content key can hit, and nobody
 //! need hash a parent's content to ask.
+//!
+//! A result says whose [word](Word) it is: what was made here, and what is believed because somebody
+//! else says so.
 
 use std::path::PathBuf;
 
@@ -18,6 +21,9 @@ use super::{Home, StoreError, record};
 pub struct DefinitionResult {
     /// The layers.
     pub stack: Vec<LayerId>,
+    /// Whose word it is.
+    #[serde(default, skip_serializing_if = "Word::is_own")]
+    pub word: Word,
 }
 
 /// The layer that an instruction gave on a parent with some content.
@@ -25,6 +31,80 @@ pub struct DefinitionResult {
 pub struct ContentResult {
     /// The layer.
     pub layer: LayerId,
+    /// Whose word it is.
+    #[serde(default, skip_serializing_if = "Word::is_own")]
+    pub word: Word,
+}
+
+impl DefinitionResult {
+    /// One that was made here.
+    pub const fn own(stack: Vec<LayerId>) -> Self {
+        Self {
+            stack,
+            word: Word::Own,
+        }
+    }
+}
+
+impl ContentResult {
+    /// One that was made here.
+    pub const fn own(layer: LayerId) -> Self {
+        Self {
+            layer,
+            word: Word::Own,
+        }
+    }
+}
+
+/// Whose word a result is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// This machine's: it ran the step, on nothing that somebody else's bare word had to be taken
+    /// for.
+    #[default]
+    Own,
+    /// A cache's, or the result stands on something that is.
+    Bare(Option<CacheName>),
+    /// A builder's that has signed it.
+    Signed(Box<SignedWord>),
+}
+
+/// A cache, as the results that came from there remember it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheName {
+    /// Where it is.
+    pub address: String,
+    /// REAPI's instance name.
+    pub instance: String,
+}
+
+/// A result that was signed, as it came: so it can be handed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedWord {
+    /// Where it came from.
+    pub cache: CacheName,
+    /// The record that the signature is about.
+    pub record: String,
+    /// The envelope with the signature.
+    pub envelope: String,
+}
+
+impl Word {
+    /// Whether it is this machine's.
+    pub const fn is_own(&self) -> bool {
+        matches!(self, Self::Own)
+    }
+
+    /// How long it is on disk, about.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Own => 0,
+            Self::Bare(_) => 256,
+            // Quotation marks have a backslash before them.
+            Self::Signed(signed) => 2 * (signed.record.len() + signed.envelope.len()) as u64 + 256,
+        }
+    }
 }
 
 /// A file that holds a result.
@@ -97,7 +177,7 @@ impl Home {
         key: &DefinitionKey,
         result: &DefinitionResult,
     ) -> Result<(), StoreError> {
-        let _permit = self.admit(SMALL_RECORD)?;
+        let _permit = self.admit(SMALL_RECORD + result.word.bytes())?;
         record::write(&self.definition_path(key), result)
     }
 
@@ -108,7 +188,7 @@ impl Home {
         key: &ContentKey,
         result: &ContentResult,
     ) -> Result<(), StoreError> {
-        let _permit = self.admit(SMALL_RECORD)?;
+        let _permit = self.admit(SMALL_RECORD + result.word.bytes())?;
         record::write(&self.content_path(key), result)?;
         let path = self.instruction_path(instruction);
         if path.exists() {
@@ -157,7 +237,7 @@ mod tests {
         let home = Home::open(directory.path()).unwrap();
         let key = DefinitionKey::from(blake3::hash(b"key"));
         let layer = home.new_layer_id().unwrap();
-        let result = DefinitionResult { stack: vec![layer] };
+        let result = DefinitionResult::own(vec![layer]);
         assert_eq!(home.result_by_definition(&key).unwrap(), None);
         home.put_definition_result(&key, &result).unwrap();
         assert_eq!(home.result_by_definition(&key).unwrap(), None);
@@ -186,9 +266,7 @@ mod tests {
         let home = Home::open(directory.path()).unwrap();
         let instruction = InstructionKey::from(blake3::hash(b"instruction"));
         let key = ContentKey::from(blake3::hash(b"content"));
-        let result = ContentResult {
-            layer: home.new_layer_id().unwrap(),
-        };
+        let result = ContentResult::own(home.new_layer_id().unwrap());
         home.put_layer(&LayerRecord::made_by_step(result.layer))
             .unwrap();
         std::fs::create_dir_all(home.tree_path("map", &result.layer)).unwrap();
@@ -197,5 +275,35 @@ mod tests {
             .unwrap();
         assert!(home.instruction_ever_ran(&instruction));
         assert_eq!(home.result_by_content(&key).unwrap(), Some(result));
+    }
+
+    #[test]
+    fn whose_word_a_result_is_is_remembered() {
+        let own = r#"{"stack":[]}"#;
+        let read: DefinitionResult = serde_json::from_str(own).unwrap();
+        assert_eq!(read.word, Word::Own);
+        assert_eq!(serde_json::to_string(&read).unwrap(), own);
+        let cache = CacheName {
+            address: "grpc://c:1".into(),
+            instance: "main".into(),
+        };
+        let signed = SignedWord {
+            cache: cache.clone(),
+            record: r#"{"version":1}"#.into(),
+            envelope: "{}".into(),
+        };
+        for word in [
+            Word::Bare(None),
+            Word::Bare(Some(cache)),
+            Word::Signed(Box::new(signed)),
+        ] {
+            let result = DefinitionResult {
+                stack: Vec::new(),
+                word,
+            };
+            let text = serde_json::to_string(&result).unwrap();
+            let read: DefinitionResult = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, result);
+        }
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey};
-use ashlar_store::home::results::DefinitionResult;
+use ashlar_store::home::results::{DefinitionResult, Word};
 
 use super::*;
-use crate::share::{Leave, MadeResult, Probed, StepLease, WaitingSink};
+use crate::share::{
+    Belief, FoundLayer, Leave, MadeResult, Probed, ResultKey, StepLease, WaitingSink,
+};
 
 /// What all machines share.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub(super) struct Machine {
     holders: Mutex<HashMap<String, Holder>>,
     /// Whether everything is wanted.
     wants: AtomicBool,
+    /// Whether nothing is taken on anybody's bare word.
+    strict: AtomicBool,
     leases: Arc<AtomicUsize>,
 }
 
@@ -91,7 +95,7 @@ impl Machine {
                 home.put_layer(record).unwrap();
             }
         }
-        home.put_definition_result(key, &DefinitionResult { stack })
+        home.put_definition_result(key, &DefinitionResult::own(stack))
             .unwrap();
         true
     }
@@ -119,13 +123,28 @@ impl SharedResults for Machine {
         })
     }
 
-    fn by_content<'a>(&'a self, key: &'a ContentKey) -> BoxFuture<'a, Option<LayerId>> {
+    fn by_content<'a>(&'a self, key: &'a ContentKey) -> BoxFuture<'a, Option<FoundLayer>> {
         Box::pin(async move {
             self.asked.lock().unwrap().contents += 1;
             let record = self.service.lock().unwrap().contents.get(key).cloned()?;
             self.home().put_layer(&record).unwrap();
-            Some(record.id)
+            Some(FoundLayer {
+                layer: record.id,
+                word: Word::Bare(None),
+            })
         })
+    }
+
+    fn belief(&self, _key: ResultKey<'_>, _word: &Word) -> Belief {
+        if self.strict.load(Ordering::SeqCst) {
+            Belief::Refused
+        } else {
+            Belief::Taken
+        }
+    }
+
+    fn demands_proof(&self) -> bool {
+        self.strict.load(Ordering::SeqCst)
     }
 
     fn leave<'a>(

@@ -419,7 +419,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::open(directory.path()).unwrap();
         let path = home.root().join("results/definition/x");
-        record::write(&path, &DefinitionResult { stack: vec![] }).unwrap();
+        record::write(&path, &DefinitionResult::own(vec![])).unwrap();
         let old = UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
         fs::File::open(&path).unwrap().set_times(times).unwrap();

@@ -86,9 +86,7 @@ impl Store {
     /// A cached result that was last used at some second.
     fn result(&self, name: &str, stack: &[LayerId], used: u64) -> DefinitionKey {
         let key = DefinitionKey::from(blake3::hash(name.as_bytes()));
-        let result = DefinitionResult {
-            stack: stack.to_vec(),
-        };
+        let result = DefinitionResult::own(stack.to_vec());
         self.home.put_definition_result(&key, &result).unwrap();
         self.used("definition", &key.to_hex(), used);
         key
@@ -344,7 +342,7 @@ fn notes_go_with_what_they_tell_of() {
     store.home.note_content(&content, &layer).unwrap();
     let instruction = InstructionKey::from(blake3::hash(b"instruction"));
     let key = ContentKey::from(blake3::hash(b"key"));
-    let result = ContentResult { layer };
+    let result = ContentResult::own(layer);
     store
         .home
         .put_content_result(&instruction, &key, &result)

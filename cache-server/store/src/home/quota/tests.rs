@@ -62,7 +62,7 @@ impl Store {
     fn result(&self, layer: LayerId, used: u64) {
         let key = DefinitionKey::from(blake3::hash(layer.as_bytes()));
         let stack = vec![layer];
-        let result = DefinitionResult { stack };
+        let result = DefinitionResult::own(stack);
         self.home.put_definition_result(&key, &result).unwrap();
         let path = self
             .home
