@@ -7,6 +7,7 @@
 //! builder ── Control ────────────────▶ supervisor    on the container's own channel
 //!         ◀─ Report ─────────────────
 //! init    ── InitReport ─────────────▶ supervisor
+//!         ◀─ InitOrder + SIGPWR ─────
 //! ```
 
 use std::path::PathBuf;
@@ -104,6 +105,12 @@ pub(super) enum Control {
     Signal(i32),
     /// Ask the command to end, then make it.
     Cancel,
+    /// End all of it now.
+    Kill,
+    /// Stop all processes of the container.
+    Pause,
+    /// Let them go on.
+    Resume,
 }
 
 /// What a container says to the builder.
@@ -124,6 +131,16 @@ pub(super) enum InitReport {
     Failed(SetupError),
     /// The command has ended.
     Exited(WireStatus),
+}
+
+/// What a supervisor tells a container's init, which looks for it when it gets `SIGPWR`. Whoever
+/// sends that signal from inside gives no order with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum InitOrder {
+    /// Stop all processes.
+    Pause,
+    /// Let them go on.
+    Resume,
 }
 
 /// A mount point made for a container, to be removed after it.

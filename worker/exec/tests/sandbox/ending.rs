@@ -24,6 +24,11 @@ pub(crate) const TESTS: &[Test] = &[
         ending::a_command_that_will_not_end_is_killed_after_the_grace
     ),
     test!(ALL, ending::signals_reach_the_command),
+    test!(
+        ALL,
+        ending::a_paused_container_stands_still_until_it_is_resumed
+    ),
+    test!(ALL, ending::a_paused_container_can_be_called_off),
     test!(ALL, ending::orphans_are_buried),
     test!(ALL, ending::dropping_the_sandbox_kills_what_runs_in_it),
     test!(ALL, ending::a_killed_builder_leaves_nothing),
@@ -34,14 +39,22 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Whether a process with this argument runs anywhere on the machine.
 fn is_running(argument: &str) -> bool {
+    !states(argument).is_empty()
+}
+
+/// The states of all processes with this argument, as `/proc` has them: `S` sleeps, `T` is stopped.
+fn states(argument: &str) -> String {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    processes
-        .map(|entry| entry.path().join("cmdline"))
-        .any(|path| {
-            let line = fs::read(path).unwrap_or_default();
-            line.split(|byte| *byte == 0)
-                .any(|word| word == argument.as_bytes())
-        })
+    let ours = processes.map(|entry| entry.path()).filter(|path| {
+        let line = fs::read(path.join("cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0)
+            .any(|word| word == argument.as_bytes())
+    });
+    ours.filter_map(|path| {
+        let stat = fs::read_to_string(path.join("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    })
+    .collect()
 }
 
 #[track_caller]
@@ -165,6 +178,84 @@ pub(crate) fn signals_reach_the_command(rig: &Rig) {
         tokio::join!(run, signal).0
     });
     assert_eq!(result.unwrap(), ExitStatus::Code(42));
+}
+
+/// Waits until the processes with this argument are in these states.
+async fn until_states(argument: &str, wanted: &str) {
+    while states(argument) != wanted {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) fn a_paused_container_stands_still_until_it_is_resumed(rig: &Rig) {
+    let seconds = unique_seconds(rig);
+    // One of them in a session of its own; and a signal from inside that is no order.
+    let command = format!(
+        "kill -PWR 1; setsid sleep {seconds} & sleep {seconds} & touch /out/ready
+         trap 'exit 42' USR1; while true; do sleep 0.05; done"
+    );
+    let (spec, out) = with_out(rig, &command);
+    let run = rig
+        .helper
+        .run(spec, Stdio::Captured(Arc::new(Written::default())));
+    let control = run.control();
+    let result = rig.runtime.block_on(async {
+        let pausing = async {
+            until(out.join("ready")).await;
+            until_states(&seconds, "SS").await;
+            // In whatever number they come, the last word counts.
+            for _ in 0..50 {
+                control.pause();
+                control.resume();
+            }
+            until_states(&seconds, "SS").await;
+            for _ in 0..50 {
+                control.resume();
+                control.pause();
+            }
+            until_states(&seconds, "TT").await;
+            control.pause();
+            control.resume();
+            until_states(&seconds, "SS").await;
+            control.signal(10);
+        };
+        let both = async { tokio::join!(run, pausing).0 };
+        tokio::time::timeout(4 * SOON, both).await
+    });
+    assert_eq!(result.unwrap().unwrap(), ExitStatus::Code(42));
+}
+
+pub(crate) fn a_paused_container_can_be_called_off(rig: &Rig) {
+    for kill in [false, true] {
+        let seconds = unique_seconds(rig);
+        let command = format!(
+            "trap 'touch /out/asked-{kill}; exit' TERM; touch /out/ready-{kill}
+             sleep {seconds} & wait"
+        );
+        let (spec, out) = with_out(rig, &command);
+        let run = rig
+            .helper
+            .run(spec, Stdio::Captured(Arc::new(Written::default())));
+        let control = run.control();
+        let result = rig.runtime.block_on(async {
+            let ending = async {
+                until(out.join(format!("ready-{kill}"))).await;
+                until_states(&seconds, "S").await;
+                control.pause();
+                until_states(&seconds, "T").await;
+                if kill {
+                    control.kill();
+                } else {
+                    control.cancel();
+                }
+            };
+            let both = async { tokio::join!(run, ending).0 };
+            tokio::time::timeout(4 * SOON, both).await
+        });
+        assert!(matches!(result, Ok(Err(RunError::Cancelled))), "{result:?}");
+        assert!(!is_running(&seconds));
+        assert_eq!(out.join(format!("asked-{kill}")).exists(), !kill);
+    }
 }
 
 pub(crate) fn orphans_are_buried(rig: &Rig) {

@@ -18,7 +18,9 @@ use rustix::thread::UnshareFlags;
 use super::super::channel::{Channel, read_memory_file};
 use super::super::container::{Container, RunFiles, Runtime};
 use super::super::error::SetupError;
-use super::super::protocol::{Control, InitReport, LaunchRequest, Report, Stub, WireStatus};
+use super::super::protocol::{
+    Control, InitOrder, InitReport, LaunchRequest, Report, Stub, WireStatus,
+};
 use super::cleanup;
 use super::memory::out_of_memory_kills;
 
@@ -79,6 +81,7 @@ fn run(
         outcome: None,
         stubs: Vec::new(),
         called_off: false,
+        paused: false,
     };
     let status = watch.until_the_end(init, life);
     drop(run_files);
@@ -106,6 +109,7 @@ struct Watch<'a> {
     outcome: Option<Result<WireStatus, SetupError>>,
     stubs: Vec<Stub>,
     called_off: bool,
+    paused: bool,
 }
 
 impl Watch<'_> {
@@ -166,9 +170,14 @@ impl Watch<'_> {
                     Ok(Some((Control::Signal(signal), _))) => send(init, signal),
                     Ok(Some((Control::Cancel, _))) => {
                         self.called_off = true;
+                        // Or it could not end.
+                        self.order(init, InitOrder::Resume);
                         send(init, Signal::TERM.as_raw());
                         deadline.get_or_insert_with(|| Instant::now() + GRACE);
                     }
+                    Ok(Some((Control::Kill, _))) => kill = true,
+                    Ok(Some((Control::Pause, _))) => self.order(init, InitOrder::Pause),
+                    Ok(Some((Control::Resume, _))) => self.order(init, InitOrder::Resume),
                     // A builder that goes after it has called off leaves the grace as it is.
                     Ok(None) | Err(_) => {
                         listening = false;
@@ -188,6 +197,15 @@ impl Watch<'_> {
                 send(init, Signal::KILL.as_raw());
                 return;
             }
+        }
+    }
+
+    fn order(&mut self, init: &OwnedFd, order: InitOrder) {
+        let paused = order == InitOrder::Pause;
+        // Fails only if init is about to end.
+        if paused != self.paused && self.reports.send(&order, &[]).is_ok() {
+            self.paused = paused;
+            send(init, Signal::POWER.as_raw());
         }
     }
 

@@ -3,15 +3,16 @@
 
 use ashlar_sys::process::{Forked, exit_immediately, fork};
 use ashlar_sys::signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, kill_process, set_dumpable_behavior,
-    wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process,
+    kill_process_group, set_dumpable_behavior, wait,
 };
 
 use super::super::channel::Channel;
 use super::super::error::SetupError;
-use super::super::protocol::{InitReport, WireStatus};
+use super::super::protocol::{InitOrder, InitReport, WireStatus};
 use super::command::Command;
 
 /// Exit code of a process that could not become the command; the report says why.
@@ -41,10 +42,44 @@ pub(super) fn run(command: Command<'_>, reports: &Channel) -> Result<WireStatus,
             if let Some(status) = bury(child)? {
                 return Ok(status);
             }
+        } else if signal == Signal::POWER.as_raw() {
+            // The supervisor's; what it means may have been heard with the one before.
+            if let Some(order) = orders(reports) {
+                obey(order);
+            }
         } else if let Some(signal) = Signal::from_named_raw(signal) {
             // It may have ended just now.
             let _passed = kill_process(child, signal);
         }
+    }
+}
+
+/// The last of what the supervisor has told since, if it has: one signal may stand for several.
+fn orders(reports: &Channel) -> Option<InitOrder> {
+    let mut last = None;
+    loop {
+        let mut watched = [PollFd::new(reports, PollFlags::IN)];
+        if poll(&mut watched, Some(&Timespec::default())) != Ok(1) {
+            return last;
+        }
+        match reports.receive() {
+            Ok(Some((order, _))) => last = Some(order),
+            // The supervisor has gone, and we are being killed.
+            Ok(None) | Err(_) => return last,
+        }
+    }
+}
+
+/// Does something to all processes of the container but this one: signals that go to all do not
+/// reach who sends them.
+fn obey(order: InitOrder) {
+    let signal = match order {
+        InitOrder::Pause => Signal::STOP,
+        InitOrder::Resume => Signal::CONT,
+    };
+    // `kill(-1)`, which is for all that we see. Fails if there is nobody else.
+    if getpid() == Pid::INIT {
+        let _sent = kill_process_group(Pid::INIT, signal);
     }
 }
 

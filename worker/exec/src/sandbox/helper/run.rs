@@ -58,6 +58,27 @@ impl RunControl {
         self.say(Control::Cancel);
     }
 
+    /// Calls the container off as [`cancel`](Self::cancel) does, and gives it no time to end.
+    pub fn kill(&self) {
+        if let Some(line) = self.0.upgrade() {
+            line.cancelled.store(true, Ordering::Relaxed);
+        }
+        self.say(Control::Kill);
+    }
+
+    /// Stops all processes of the container, until it is resumed or called off. What they are in
+    /// the middle of, a large `write` for example, they still finish. A program may see that it was
+    /// stopped: some system calls are interrupted by it, and a shell that watches its jobs may take
+    /// one of them for stopped by somebody else.
+    pub fn pause(&self) {
+        self.say(Control::Pause);
+    }
+
+    /// Ends [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.say(Control::Resume);
+    }
+
     fn say(&self, word: Control) {
         if let Some(line) = self.0.upgrade() {
             // Fails if the container is over, or with so many signals unread that one more makes
