@@ -57,14 +57,17 @@ async fn read(blobs: &ObjectBlobs, blob: &CasDigest) -> Result<Bytes, Fault> {
     collect(blobs.read(blob, ByteRange::WHOLE).await?, blob.size).await
 }
 
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits until nothing is left of uploads that were called off.
+async fn wait_for_the_end_of_uploads(s3: &S3) {
+    let mut left = Vec::new();
     for _ in 0..1000 {
-        if is_so() {
+        left = s3.unfinished_uploads();
+        if left.is_empty() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("waited in vain: {what}");
+    panic!("still there: {left:?}");
 }
 
 const LARGE: usize = 20 << 20;
@@ -95,7 +98,7 @@ async fn nothing_is_left_of_a_large_blob_that_is_called_off_or_wrong() {
         () = begun => {}
     }
     drop(write);
-    eventually("the parts go", || s3.unfinished_uploads().is_empty()).await;
+    wait_for_the_end_of_uploads(&s3).await;
     // Wrong in the last byte.
     let mut wrong = bytes.to_vec();
     wrong[LARGE - 1] ^= 1;
@@ -104,7 +107,7 @@ async fn nothing_is_left_of_a_large_blob_that_is_called_off_or_wrong() {
         .await
         .expect_err("wrong");
     assert_eq!(fault.kind, FaultKind::Invalid);
-    eventually("the parts go", || s3.unfinished_uploads().is_empty()).await;
+    wait_for_the_end_of_uploads(&s3).await;
     assert!(s3.objects().is_empty(), "{:?}", s3.objects());
     blobs
         .write(&digest, pieces(bytes.clone()))

@@ -120,25 +120,21 @@ impl Bucket {
         Ok(Box::pin(bytes))
     }
 
-    /// The last bytes of an object, `most` or all of it, and its length.
-    pub async fn tail(&self, name: &str, most: u64) -> Result<(Bytes, u64), Fault> {
+    /// A small object, all of it. [`FaultKind::Invalid`] if it has more than `most` bytes.
+    pub async fn whole(&self, name: &str, most: u64) -> Result<Bytes, Fault> {
         let path = Path::from(name);
-        let options = GetOptions {
-            range: Some(GetRange::Suffix(most)),
-            ..GetOptions::default()
-        };
         let get = async {
-            let got = self.store.get_opts(&path, options).await?;
-            let length = got.meta.size;
-            Ok((got.bytes().await?, length))
+            let got = self.store.get(&path).await?;
+            if got.meta.size > most {
+                return Ok(None);
+            }
+            got.bytes().await.map(Some)
         };
-        let (bytes, length) = self
-            .counters
-            .objects
-            .run("tail", limited(READ, "read from", get))
-            .await?;
+        let get = limited(READ, "read from", get);
+        let bytes = self.counters.objects.run("get", get).await?;
+        let bytes = bytes.ok_or_else(|| Fault::invalid(format!("{name} is too large")))?;
         self.counters.objects.received(bytes.len() as u64);
-        Ok((bytes, length))
+        Ok(bytes)
     }
 
     /// Begins an object that is written in parts.

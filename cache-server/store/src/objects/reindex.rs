@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::bucket::Listed;
-use super::name::{self, BLOBS, Kind, PACKS};
+use super::name::{self, BLOBS, PACKS};
 use super::upkeep::entries_of;
 use super::{ObjectBlobs, Shared};
 use crate::fault::{Fault, FaultKind};
@@ -76,18 +76,15 @@ async fn add(
     condemned: &HashSet<String>,
 ) -> Result<Reindexed, Fault> {
     let none = Reindexed::default();
-    let kind = name::parse(&object.name).filter(|_| !condemned.contains(&object.name));
-    let entries = match kind {
-        None => return Ok(Reindexed { others: 1, ..none }),
-        Some(Kind::Blob(blob)) if blob.size == object.bytes => vec![(blob, 0)],
-        Some(Kind::Blob(_)) => return Ok(Reindexed { damaged: 1, ..none }),
-        Some(Kind::Pack) => match entries_of(shared, &object.name).await {
-            Ok(entries) => entries,
-            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid) => {
-                return Ok(Reindexed { damaged: 1, ..none });
-            }
-            Err(fault) => return Err(fault),
-        },
+    if name::parse(&object.name).is_none() || condemned.contains(&object.name) {
+        return Ok(Reindexed { others: 1, ..none });
+    }
+    let entries = match entries_of(shared, &object.name, object.bytes).await {
+        Ok(entries) => entries,
+        Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid) => {
+            return Ok(Reindexed { damaged: 1, ..none });
+        }
+        Err(fault) => return Err(fault),
     };
     shared
         .index

@@ -25,6 +25,7 @@ use futures::StreamExt as _;
 use tokio::time::sleep;
 
 use super::bucket::Listed;
+use super::index::IndexedObject;
 use super::name::{self, BLOBS, Kind, PACKS};
 use super::pack::{End, Entry, read_end};
 use super::{ObjectBlobs, Shared};
@@ -213,8 +214,8 @@ impl ObjectUpkeep {
     async fn is_look_over_due(&self) -> Result<bool, Fault> {
         let bucket = &self.objects.shared.bucket;
         let now = self.seconds();
-        let last = match bucket.tail(LOOKED_OVER, 32).await {
-            Ok((text, _)) => std::str::from_utf8(&text)
+        let last = match bucket.whole(LOOKED_OVER, 32).await {
+            Ok(text) => std::str::from_utf8(&text)
                 .ok()
                 .and_then(|text| text.parse().ok()),
             Err(fault) if is_damage(&fault) => None,
@@ -289,7 +290,7 @@ impl ObjectUpkeep {
                 if excess == 0 && !is_unused(object.last_used) {
                     continue;
                 }
-                self.condemn(&object.name, None).await?;
+                self.evict_object(&object).await?;
                 excess = excess.saturating_sub(object.bytes);
                 condemned += 1;
                 went = true;
@@ -300,17 +301,22 @@ impl ObjectUpkeep {
         }
     }
 
-    /// Condemns an object. Without `blobs`, those that it should have are found out.
-    async fn condemn(&self, object: &str, blobs: Option<&[CasDigest]>) -> Result<(), Fault> {
+    /// Condemns an object with all blobs that it should have.
+    async fn evict_object(&self, object: &IndexedObject) -> Result<(), Fault> {
         let shared = &self.objects.shared;
-        let found;
-        let blobs = match blobs {
-            Some(blobs) => blobs,
-            None => {
-                found = blobs_of(shared, object).await?;
-                &found[..]
-            }
+        let entries = entries_of(shared, &object.name, object.bytes).await;
+        let blobs: Vec<CasDigest> = match entries {
+            Ok(entries) => entries.into_iter().map(|(blob, _)| blob).collect(),
+            // Whatever the index says of it, reads will find out.
+            Err(fault) if is_damage(&fault) => Vec::new(),
+            Err(fault) => return Err(fault),
         };
+        self.condemn(&object.name, &blobs).await
+    }
+
+    /// Condemns an object, in which these blobs may lie.
+    async fn condemn(&self, object: &str, blobs: &[CasDigest]) -> Result<(), Fault> {
+        let shared = &self.objects.shared;
         let at = (self.clock)() + self.settings.grace;
         shared.index.condemn(object, blobs, at).await?;
         shared.removals.fetch_add(1, Ordering::Release);
@@ -369,17 +375,14 @@ impl ObjectUpkeep {
             let mut listed = std::pin::pin!(shared.bucket.list(directory));
             while let Some(object) = listed.next().await {
                 let object = object?;
-                let Some(kind) = name::parse(&object.name) else {
-                    continue;
-                };
-                if condemned.contains(&object.name) {
+                if name::parse(&object.name).is_none() || condemned.contains(&object.name) {
                     continue;
                 }
                 found.objects += 1;
                 let is_old = now.saturating_sub(object.written) > age;
                 if known.contains(&object.name) {
                     old_and_known += u64::from(is_old);
-                    self.look_at(&object, kind, &mut found).await?;
+                    self.look_at(&object, &mut found).await?;
                 } else if is_old {
                     orphans.push(object);
                 }
@@ -413,26 +416,18 @@ impl ObjectUpkeep {
     }
 
     /// Looks how much of an object is alive.
-    async fn look_at(
-        &self,
-        object: &Listed,
-        kind: Kind,
-        found: &mut LookedOver,
-    ) -> Result<(), Fault> {
+    async fn look_at(&self, object: &Listed, found: &mut LookedOver) -> Result<(), Fault> {
         let shared = &self.objects.shared;
-        let entries = match kind {
-            Kind::Blob(blob) => vec![(blob, 0)],
-            Kind::Pack => match entries_of(shared, &object.name).await {
-                Ok(entries) => entries,
-                // It is evicted as others are.
-                Err(fault) if is_damage(&fault) => return Ok(()),
-                Err(fault) => return Err(fault),
-            },
+        let entries = match entries_of(shared, &object.name, object.bytes).await {
+            Ok(entries) => entries,
+            // It is evicted as others are.
+            Err(fault) if is_damage(&fault) => return Ok(()),
+            Err(fault) => return Err(fault),
         };
         let blobs: Vec<CasDigest> = entries.iter().map(|(blob, _)| *blob).collect();
         let alive = shared.index.within(&object.name, &blobs).await?;
         if alive.is_empty() {
-            self.condemn(&object.name, Some(&[])).await?;
+            self.condemn(&object.name, &[]).await?;
             found.dead += 1;
             return Ok(());
         }
@@ -446,7 +441,7 @@ impl ObjectUpkeep {
             .filter(|(blob, _)| alive.contains(blob))
             .collect();
         self.rewrite(&object.name, &alive).await?;
-        self.condemn(&object.name, Some(&blobs)).await?;
+        self.condemn(&object.name, &blobs).await?;
         shared.bucket.counters().packs.rewritten.one();
         found.rewritten += 1;
         Ok(())
@@ -488,28 +483,25 @@ const fn is_damage(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid)
 }
 
-/// The blobs that an object has by its name or its end; none if it is damaged.
-async fn blobs_of(shared: &Shared, object: &str) -> Result<Vec<CasDigest>, Fault> {
+/// The blobs of an object of `length` bytes, as its name or its end says.
+pub(super) async fn entries_of(
+    shared: &Shared,
+    object: &str,
+    length: u64,
+) -> Result<Vec<Entry>, Fault> {
     match name::parse(object) {
-        Some(Kind::Blob(blob)) => Ok(vec![blob]),
-        Some(Kind::Pack) => match entries_of(shared, object).await {
-            Ok(entries) => Ok(entries.into_iter().map(|(blob, _)| blob).collect()),
-            Err(fault) if is_damage(&fault) => Ok(Vec::new()),
-            Err(fault) => Err(fault),
-        },
-        None => Ok(Vec::new()),
+        None => return Err(Fault::invalid(format!("{object} is no object of ours"))),
+        Some(Kind::Blob(blob)) if blob.size == length => return Ok(vec![(blob, 0)]),
+        Some(Kind::Blob(_)) => return Err(Fault::invalid(format!("{object} was cut off"))),
+        Some(Kind::Pack) => {}
     }
-}
-
-/// The blobs that the end of a pack lists.
-pub(super) async fn entries_of(shared: &Shared, object: &str) -> Result<Vec<Entry>, Fault> {
-    let mut most = TAIL;
+    let mut most = TAIL.min(length);
     // The second time there is as much as the first said that is needed.
     for _ in 0..2 {
-        let (tail, length) = shared.bucket.tail(object, most).await?;
+        let tail = shared.bucket.get(object, length - most..length).await?;
         match read_end(&tail, length)? {
             End::Entries(entries) => return Ok(entries),
-            End::Longer(bytes) => most = bytes,
+            End::Longer(bytes) => most = bytes.min(length),
         }
     }
     Err(Fault::invalid(format!("{object} changes while it is read")))

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ashlar_model::cas::CasDigest;
+use ashlar_model::executor::BoxFuture;
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, stream};
@@ -235,19 +236,14 @@ impl Writer {
         // For the part that is being filled; those under way take more, if there is more.
         let _held = self.hold(part).await?;
         let bucket = &self.shared.bucket;
-        let mut upload = Upload {
-            parts: Some(bucket.multipart(object).await?),
-            aborting: self.aborting.clone(),
-        };
+        let mut upload = Upload::begin(bucket, object, &self.aborting).await?;
         let mut check = Check::new(blob);
         let mut filled = Vec::new();
         let mut length = 0_u64;
-        let mut under_way = FuturesUnordered::new();
         let mut ended = false;
         while !ended {
             tokio::select! {
-                Some(sent) = under_way.next(), if !under_way.is_empty() => {
-                    let sent: Result<(), Fault> = sent;
+                Some(sent) = upload.under_way.next(), if !upload.under_way.is_empty() => {
                     sent?;
                     continue;
                 }
@@ -270,25 +266,24 @@ impl Writer {
                     .clone()
                     .try_acquire_many_owned(u32::try_from(part.div_ceil(UNIT)).unwrap_or(u32::MAX));
                 let has_room = extra.is_ok();
-                let sending = bucket.part(upload.part(whole)?, size);
-                under_way.push(async move {
-                    let sent = sending.await;
+                let (bucket, sending) = (bucket.clone(), upload.part(whole)?);
+                upload.under_way.push(Box::pin(async move {
+                    let sent = bucket.part(sending, size).await;
                     drop(extra);
                     sent
-                });
+                }));
                 let most = if has_room && !ended { PARTS_AT_ONCE } else { 0 };
-                while under_way.len() > most {
-                    if let Some(sent) = under_way.next().await {
+                while upload.under_way.len() > most {
+                    if let Some(sent) = upload.under_way.next().await {
                         sent?;
                     }
                 }
             }
         }
         check.finish()?;
-        while let Some(sent) = under_way.next().await {
+        while let Some(sent) = upload.under_way.next().await {
             sent?;
         }
-        drop(under_way);
         upload.complete(bucket).await
     }
 }
@@ -318,10 +313,35 @@ fn take(pieces: &mut Vec<Bytes>, mut bytes: u64) -> PutPayload {
 /// An object that is written in parts, which is aborted unless it is completed.
 struct Upload {
     parts: Option<Box<dyn MultipartUpload>>,
+    /// Parts that are being sent.
+    under_way: FuturesUnordered<BoxFuture<'static, Result<(), Fault>>>,
     aborting: Arc<Mutex<Vec<Task<()>>>>,
 }
 
 impl Upload {
+    /// Begins an object. Whoever drops this while the store has begun it and did not say so yet
+    /// leaves nothing either: a task waits for the answer.
+    async fn begin(
+        bucket: &super::Bucket,
+        object: &str,
+        aborting: &Arc<Mutex<Vec<Task<()>>>>,
+    ) -> Result<Self, Fault> {
+        let (begun, answer) = oneshot::channel();
+        let (bucket, object) = (bucket.clone(), object.to_owned());
+        let list = aborting.clone();
+        let task = spawn(async move {
+            let upload = bucket.multipart(&object).await.map(|parts| Self {
+                parts: Some(parts),
+                under_way: FuturesUnordered::new(),
+                aborting: list,
+            });
+            // If nobody waits any more, it is dropped here, and so aborted.
+            drop(begun.send(upload));
+        });
+        keep(aborting, task);
+        answer.await.map_err(|_| closed())?
+    }
+
     fn part(&mut self, bytes: PutPayload) -> Result<object_store::UploadPart, Fault> {
         let parts = self.parts.as_mut().ok_or_else(closed)?;
         Ok(parts.put_part(bytes))
@@ -344,15 +364,23 @@ impl Drop for Upload {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
+        let mut under_way = std::mem::take(&mut self.under_way);
         let task = spawn_on(&runtime, async move {
+            // A part that arrives after the end would stay for ever.
+            while under_way.next().await.is_some() {}
             if let Err(error) = parts.abort().await {
                 tracing::warn!("parts of an object that was called off are left behind: {error}");
             }
         });
-        let mut aborting = self.aborting.lock().unwrap_or_else(PoisonError::into_inner);
-        aborting.retain(|task| !task.abort_handle().is_finished());
-        aborting.push(task);
+        keep(&self.aborting, task);
     }
+}
+
+/// Lets a task run to its end, or to that of the store.
+fn keep(tasks: &Mutex<Vec<Task<()>>>, task: Task<()>) {
+    let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+    tasks.retain(|task| !task.abort_handle().is_finished());
+    tasks.push(task);
 }
 
 /// Gathers blobs into packs until nobody can send any more.
