@@ -1,4 +1,4 @@
-//! Blobs in an object store, over a real S3 server.
+//! Blobs in an object store, over a real S3 server, also with their index in a real Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,10 @@ use ashlar_store::objects::index::BlobIndex as _;
 use ashlar_store::objects::memory_index::MemoryIndex;
 use ashlar_store::objects::reindex::reindex;
 use ashlar_store::objects::{MEMORY, ObjectBlobs};
+use ashlar_store::redis::index::RedisIndex;
+use ashlar_store::redis::{Redis, RedisSettings};
 use ashlar_store::{BlobStore as _, Fault, FaultKind, clock, conformance};
+use ashlar_test_support::redis::{RedisCluster, RedisServer};
 use ashlar_test_support::s3::S3;
 use ashlar_test_support::s3_faults::{Fault as S3Fault, Plan, S3Faults};
 use bytes::Bytes;
@@ -44,6 +47,43 @@ async fn fresh() -> ((Option<S3>, TempDir), Arc<ObjectBlobs>) {
 }
 
 conformance::blob_store_tests!(s3, fresh());
+
+/// What must live as long as a store over Redis: Redis, and what holds the objects.
+type Held<R> = (R, Option<S3>, TempDir);
+
+/// Blobs whose index is in a Redis.
+fn with_index_in<R>(redis: R, url: String) -> (Held<R>, Arc<ObjectBlobs>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let s3 = S3::start("objects");
+    let (address, options) = match &s3 {
+        Some(s3) => (s3.url(), S3::options(s3.port()).into_iter().collect()),
+        None => {
+            let address = format!("file://{}", directory.path().display());
+            (address, ObjectOptions::new())
+        }
+    };
+    let store = open(&address, &options, []).expect("an object store");
+    let client = Redis::new(RedisSettings::new(url), Arc::default()).expect("an address");
+    let index = Arc::new(RedisIndex::new(client));
+    let bucket = Bucket::new(store, Arc::default());
+    let blobs = ObjectBlobs::new(bucket, index, MEMORY);
+    ((redis, s3, directory), Arc::new(blobs))
+}
+
+async fn over_one_redis() -> (Held<RedisServer>, Arc<ObjectBlobs>) {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    with_index_in(redis, url)
+}
+
+async fn over_a_cluster() -> (Held<RedisCluster>, Arc<ObjectBlobs>) {
+    let cluster = RedisCluster::start();
+    let url = cluster.url();
+    with_index_in(cluster, url)
+}
+
+conformance::blob_store_tests!(redis, over_one_redis());
+conformance::blob_store_tests!(cluster, over_a_cluster());
 
 fn blob(seed: u8, length: usize) -> (CasDigest, Bytes) {
     let mut bytes = vec![0; length];
