@@ -8,17 +8,31 @@
 //!
 //! [`lease_store_tests`] and [`possession_tests`] do it for leases and for possession.
 //!
-//! Each case is a function of its own, so that a failure names what is wrong.
+//! [`blob_index_tests`] does it for indices of blobs.
+//!
+//! Each case is a function of its own, so that a failure names what is wrong. Where the footing of a
+//! store takes long to come up, `together` before the name makes one test of all cases, which run at
+//! the same time.
 
 pub mod actions;
 pub mod blobs;
+#[cfg(feature = "farm")]
+pub mod index;
 pub mod leases;
 pub mod possession;
 
+use std::pin::Pin;
+
 pub use crate::{
-    action_cache_tests, blob_store_tests, exact_action_cache_tests, lease_store_tests,
-    possession_tests,
+    action_cache_tests, blob_index_tests, blob_store_tests, exact_action_cache_tests,
+    lease_store_tests, possession_tests,
 };
+
+/// Runs cases at the same time.
+#[doc(hidden)]
+pub async fn together(cases: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    futures::future::join_all(cases).await;
+}
 
 /// Makes one test of each named case.
 #[doc(hidden)]
@@ -38,11 +52,35 @@ macro_rules! conformance_cases {
     };
 }
 
+/// Makes one test of all of the named cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_together {
+    ($name:ident, $make:expr, $cases:ident, [$($case:ident),* $(,)?]) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            $crate::conformance::together(vec![$(
+                Box::pin(async {
+                    let (_guard, store) = $make.await;
+                    $crate::conformance::$cases::$case(store).await;
+                }),
+            )*])
+            .await;
+        }
+    };
+}
+
 /// A module of tests of a [`BlobStore`](crate::BlobStore).
 #[macro_export]
 macro_rules! blob_store_tests {
+    (together $name:ident, $make:expr) => {
+        $crate::blob_store_tests!(@conformance_together $name, $make);
+    };
     ($name:ident, $make:expr) => {
-        $crate::conformance_cases!(
+        $crate::blob_store_tests!(@conformance_cases $name, $make);
+    };
+    (@$how:ident $name:ident, $make:expr) => {
+        $crate::$how!(
             $name,
             $make,
             blobs,
@@ -69,8 +107,14 @@ macro_rules! blob_store_tests {
 /// A module of tests of an [`ActionCache`](crate::ActionCache).
 #[macro_export]
 macro_rules! action_cache_tests {
+    (together $name:ident, $make:expr) => {
+        $crate::action_cache_tests!(@conformance_together $name, $make);
+    };
     ($name:ident, $make:expr) => {
-        $crate::conformance_cases!(
+        $crate::action_cache_tests!(@conformance_cases $name, $make);
+    };
+    (@$how:ident $name:ident, $make:expr) => {
+        $crate::$how!(
             $name,
             $make,
             actions,
@@ -89,8 +133,14 @@ macro_rules! action_cache_tests {
 /// A module of tests of what plain REAPI cannot promise.
 #[macro_export]
 macro_rules! exact_action_cache_tests {
+    (together $name:ident, $make:expr) => {
+        $crate::exact_action_cache_tests!(@conformance_together $name, $make);
+    };
     ($name:ident, $make:expr) => {
-        $crate::conformance_cases!(
+        $crate::exact_action_cache_tests!(@conformance_cases $name, $make);
+    };
+    (@$how:ident $name:ident, $make:expr) => {
+        $crate::$how!(
             $name,
             $make,
             actions,
@@ -107,8 +157,14 @@ macro_rules! exact_action_cache_tests {
 /// A module of tests of a [`LeaseStore`](crate::LeaseStore) over results of its own.
 #[macro_export]
 macro_rules! lease_store_tests {
+    (together $name:ident, $make:expr) => {
+        $crate::lease_store_tests!(@conformance_together $name, $make);
+    };
     ($name:ident, $make:expr) => {
-        $crate::conformance_cases!(
+        $crate::lease_store_tests!(@conformance_cases $name, $make);
+    };
+    (@$how:ident $name:ident, $make:expr) => {
+        $crate::$how!(
             $name,
             $make,
             leases,
@@ -133,8 +189,14 @@ macro_rules! lease_store_tests {
 /// `Arc` of something that is a [`BlobStore`](crate::BlobStore) as well.
 #[macro_export]
 macro_rules! possession_tests {
+    (together $name:ident, $make:expr) => {
+        $crate::possession_tests!(@conformance_together $name, $make);
+    };
     ($name:ident, $make:expr) => {
-        $crate::conformance_cases!(
+        $crate::possession_tests!(@conformance_cases $name, $make);
+    };
+    (@$how:ident $name:ident, $make:expr) => {
+        $crate::$how!(
             $name,
             $make,
             possession,
@@ -143,6 +205,34 @@ macro_rules! possession_tests {
                 who_shows_a_blob_holds_it,
                 bytes_are_counted_once,
                 many_note_at_once,
+            ]
+        );
+    };
+}
+
+/// A module of tests of a [`BlobIndex`](crate::objects::index::BlobIndex).
+#[macro_export]
+macro_rules! blob_index_tests {
+    (together $name:ident, $make:expr) => {
+        $crate::blob_index_tests!(@conformance_together $name, $make);
+    };
+    ($name:ident, $make:expr) => {
+        $crate::blob_index_tests!(@conformance_cases $name, $make);
+    };
+    (@$how:ident $name:ident, $make:expr) => {
+        $crate::$how!(
+            $name,
+            $make,
+            index,
+            [
+                nothing_is_known_at_first,
+                what_is_added_is_found,
+                a_blob_moves_to_where_it_is_added_last,
+                only_what_lies_there_is_forgotten,
+                the_longest_unused_come_first,
+                a_condemned_object_has_no_blobs,
+                what_is_done_twice_counts_once,
+                many_add_at_once,
             ]
         );
     };

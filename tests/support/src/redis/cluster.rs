@@ -153,17 +153,26 @@ impl RedisCluster {
     pub fn move_keys(&self, slot: u16, to: usize) {
         let from = &self.nodes[self.master_of(slot)];
         let port = self.nodes[to].port().to_string();
-        loop {
-            let slot = slot.to_string();
+        let slot = slot.to_string();
+        let mut client = from.client().expect("a node answers");
+        wait_until("a slot without keys", || {
             let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
-            let keys: Vec<_> = keys.array().iter().map(Reply::text).collect();
+            let keys = keys.array();
             if keys.is_empty() {
-                return;
+                return true;
             }
-            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-            migrate.extend(keys.iter().map(String::as_str));
-            from.command(&migrate);
-        }
+            let mut migrate: Vec<&[u8]> = Vec::new();
+            for word in ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"] {
+                migrate.push(word.as_bytes());
+            }
+            migrate.extend(keys.iter().map(|key| match key {
+                Reply::Bulk(key) => &key[..],
+                other => panic!("not a key: {other:?}"),
+            }));
+            let moved = client.command(&migrate).expect("a node answers");
+            assert_eq!(moved, Reply::Status("OK".to_owned()));
+            false
+        });
     }
 }
 
