@@ -35,6 +35,7 @@ pub struct CacheServer {
     scheme: &'static str,
     port: u16,
     on_socket: bool,
+    rootless: bool,
     running: Option<Running>,
 }
 
@@ -56,6 +57,7 @@ impl CacheServer {
             scheme: "grpc",
             port: free_port(),
             on_socket: false,
+            rootless: false,
             running: None,
         }
     }
@@ -85,6 +87,13 @@ impl CacheServer {
         self.with(["--socket-mode", "666"])
     }
 
+    /// Without a directory: what it keeps is elsewhere.
+    #[must_use]
+    pub fn without_root(mut self) -> Self {
+        self.rootless = true;
+        self
+    }
+
     /// Called by clients with `grpcs://`.
     #[must_use]
     pub fn secure(mut self) -> Self {
@@ -104,12 +113,13 @@ impl CacheServer {
         assert!(self.running.is_none(), "the server runs already");
         let mut command = TestCommand::new(USER, binary::ashlar_cache())
             .arg("serve")
-            .arg("--root")
-            .arg(self.root())
             .args(["--listen", &self.listen()])
             .args(&self.arguments)
             .directory(self.directory.path())
             .timeout(Duration::from_secs(3600));
+        if !self.rootless {
+            command = command.arg("--root").arg(self.root());
+        }
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }

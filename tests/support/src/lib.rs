@@ -21,6 +21,10 @@
 //! | [`collector`] | a collector of traces |
 //! | [`redis`] | real Redis servers: one, a cluster, a master with Sentinels |
 //! | [`reapi`] | foreign servers and clients of the Remote Execution API |
+//! | [`s3`], [`s3_faults`] | an S3 server, and a proxy that makes it misbehave |
+//! | [`jwt`] | an issuer of JSON Web Tokens |
+//! | [`farm`] | several servers over one Redis and one S3 server, behind one address, and what is done to them |
+//! | [`history`] | what clients of a cache saw, and whether it may be so |
 //! | [`wire`] | a TCP proxy that counts bytes, and delays, cuts, stalls and changes them |
 //! | [`web`] | an HTTP server that does to its clients what a test tells it to |
 //! | [`numbers`] | numbers that follow from a seed |
@@ -41,12 +45,15 @@
 pub mod bases;
 pub mod binary;
 pub mod cache_server;
+pub mod collector;
 pub mod command;
 pub mod context;
+pub mod farm;
 pub mod git;
+pub mod history;
 pub mod home;
-pub mod collector;
 pub mod judge;
+pub mod jwt;
 pub mod layout;
 pub mod numbers;
 pub mod processes;
@@ -54,6 +61,8 @@ pub mod progress;
 pub mod reapi;
 pub mod redis;
 pub mod registry;
+pub mod s3;
+pub mod s3_faults;
 pub mod seeds;
 pub mod service;
 pub mod skip;

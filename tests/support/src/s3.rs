@@ -93,6 +93,14 @@ impl S3 {
         self.port
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running
+            .as_ref()
+            .expect("the S3 server does not run")
+            .id()
+    }
+
     /// `http://127.0.0.1:PORT`, for clients that are told no other.
     pub fn endpoint(&self) -> String {
         endpoint(self.port)
