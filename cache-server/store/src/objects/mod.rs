@@ -58,6 +58,9 @@ pub const SMALL: u64 = 1 << 20;
 /// What an [`ObjectBlobs`] may hold in memory unless it is told otherwise.
 pub const MEMORY: u64 = 256 << 20;
 
+/// More objects than there are: an index that counts with signed numbers takes it.
+const ALL: usize = u32::MAX as usize;
+
 /// Blobs in an object store.
 #[derive(Debug)]
 pub struct ObjectBlobs {

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::bucket::Listed;
 use super::name::{self, BLOBS, PACKS};
 use super::upkeep::entries_of;
-use super::{ObjectBlobs, Shared};
+use super::{ALL, ObjectBlobs, Shared};
 use crate::fault::{Fault, FaultKind};
 
 /// Objects that are read at once.
@@ -45,7 +45,7 @@ pub async fn reindex(
     let shared = &objects.shared;
     let condemned = shared
         .index
-        .condemned(now + CONDEMNED_FOR, usize::MAX)
+        .condemned(now + CONDEMNED_FOR, ALL)
         .await?;
     let condemned: HashSet<String> = condemned.into_iter().collect();
     let mut all = Reindexed::default();

@@ -28,7 +28,7 @@ use super::bucket::Listed;
 use super::index::IndexedObject;
 use super::name::{self, BLOBS, Kind, PACKS};
 use super::pack::{End, Entry, read_end};
-use super::{ObjectBlobs, Shared};
+use super::{ALL, ObjectBlobs, Shared};
 use crate::clock::Clock;
 use crate::fault::{Fault, FaultKind, in_one_line};
 use crate::lease::{Acquired, Grant, LeaseKey, LeaseStore};
@@ -359,11 +359,11 @@ impl ObjectUpkeep {
         let shared = &self.objects.shared;
         // Before the list: what is written meanwhile is in the list, young, and left alone.
         let mut known: HashSet<String> = HashSet::new();
-        for object in shared.index.oldest(usize::MAX).await? {
+        for object in shared.index.oldest(ALL).await? {
             known.insert(object.name);
         }
         let far = (self.clock)() + self.settings.grace * 2;
-        let condemned = shared.index.condemned(far, usize::MAX).await?;
+        let condemned = shared.index.condemned(far, ALL).await?;
         let condemned: HashSet<String> = condemned.into_iter().collect();
         let now = i64::try_from(self.seconds()).unwrap_or(i64::MAX);
         let age = i64::try_from(self.settings.orphan_age.as_secs()).unwrap_or(i64::MAX);
