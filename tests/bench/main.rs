@@ -20,6 +20,7 @@
 mod arguments;
 mod floor;
 mod generate;
+mod load;
 mod measure;
 mod report;
 mod rows;
@@ -57,6 +58,16 @@ fn main() -> ExitCode {
         let measurements = Measurement::take_turns(&site, cases, rounds);
         println!("{}", report::section(&row, &measurements));
         measured = true;
+    }
+    for row in load::ROWS {
+        if !arguments.wants_row(row.name) {
+            continue;
+        }
+        eprintln!("{}: {}", row.name, row.work);
+        if let Some(section) = row.measure(arguments.rounds) {
+            println!("{section}");
+            measured = true;
+        }
     }
     eprintln!(
         "The files of this run are in {}; `make clean-scratch` removes them, some minutes before \
