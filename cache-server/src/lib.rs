@@ -5,6 +5,7 @@
 //! | [`service`] | the gRPC services, one file each |
 //! | [`routes`] | all services put together |
 //! | [`stores`], [`namespaces`] | what they serve from, and what each caller sees of it |
+//! | [`fair`] | what one caller takes is not taken from the others |
 //! | [`auth`] | who may read and who may write |
 //! | [`audit`] | who did, and who was refused |
 //! | [`limits`] | what a client can ask for |
@@ -12,7 +13,9 @@
 //! | [`http`], [`metrics`] | pages for those who look after the server |
 //! | [`trace`] | what requests do, for OpenTelemetry |
 //! | [`cli`], [`settings`], [`commands`] | the command `ashlar-cache` |
-//! | [`listen`], [`tls`], [`log`], [`notify`], [`failure`] | the server and the system around it |
+//! | [`peers`] | what servers of a farm do for each other |
+//! | [`security`], [`tls`] | what keeps strangers out, and how it follows its files |
+//! | [`listen`], [`log`], [`notify`], [`failure`] | the server and the system around it |
 #![forbid(unsafe_code)]
 
 pub mod audit;
@@ -20,6 +23,7 @@ pub mod auth;
 pub mod cli;
 pub mod commands;
 pub mod failure;
+pub mod fair;
 pub mod http;
 pub mod limits;
 pub mod listen;
@@ -27,7 +31,9 @@ pub mod log;
 pub mod metrics;
 pub mod namespaces;
 pub mod notify;
+pub mod peers;
 pub mod routes;
+pub mod security;
 pub mod service;
 pub mod settings;
 pub mod status;

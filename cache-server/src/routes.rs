@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ashlar_proto::wire::FILE_DESCRIPTOR_SET;
 use ashlar_proto::wire::bytestream::byte_stream_server::ByteStreamServer;
+use ashlar_proto::wire::ext::admin_server::AdminServer;
 use ashlar_proto::wire::ext::cache_mounts_server::CacheMountsServer;
 use ashlar_proto::wire::ext::leases_server::LeasesServer;
 use ashlar_proto::wire::ext::pins_server::PinsServer;
@@ -16,7 +17,6 @@ use ashlar_proto::wire::reapi::content_addressable_storage_server::ContentAddres
 use ashlar_store::clock::Clock;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Error as ReflectionError;
@@ -27,6 +27,7 @@ use crate::http::{Watched, pages};
 use crate::limits::MESSAGE;
 use crate::metrics::Metrics;
 use crate::service::action_cache::ActionCacheService;
+use crate::service::admin::AdminService;
 use crate::service::byte_stream::ByteStreamService;
 use crate::service::byte_stream::upload::Uploads;
 use crate::service::cache_mounts::CacheMountsService;
@@ -88,18 +89,20 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
         upload_memory,
         clock,
     } = parts;
+    let stores = stores.with_audit(audit.clone());
     let access = Arc::new(access);
     let gate = Gate {
         access: access.clone(),
         audit,
     };
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(stores.counters());
     let uploads = Uploads::new(upload_memory);
     let stopping = CancellationToken::new();
     let watched = Watched {
         stores: stores.clone(),
         metrics: metrics.clone(),
         uploads: uploads.clone(),
+        access: access.clone(),
         stopping: Arc::new(AtomicBool::new(false)),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -111,11 +114,10 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
 
     macro_rules! gated {
         ($server:ident, $service:expr) => {
-            InterceptedService::new(
+            gate.before(
                 $server::new($service)
                     .max_decoding_message_size(MESSAGE)
                     .max_encoding_message_size(MESSAGE),
-                gate.clone(),
             )
         };
     }
@@ -168,16 +170,17 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
         ))
         .add_service(gated!(
             CacheMountsServer,
-            CacheMountsService { stores, clock }
+            CacheMountsService {
+                stores: stores.clone(),
+                clock,
+            }
         ))
+        .add_service(gated!(AdminServer, AdminService { stores }))
         .add_service(health_service)
-        .add_service(InterceptedService::new(
-            reflection().build_v1()?,
-            gate.clone(),
-        ))
-        .add_service(InterceptedService::new(reflection().build_v1alpha()?, gate));
+        .add_service(gate.before(reflection().build_v1()?))
+        .add_service(gate.before(reflection().build_v1alpha()?));
     let router = builder.routes().into_axum_router();
-    let router = router.merge(pages(watched.clone(), Some(access)));
+    let router = router.merge(pages(watched.clone(), Some(gate)));
     let assembled = Assembled {
         routes: Routes::from(router).prepare(),
         pages: pages(watched.clone(), None),

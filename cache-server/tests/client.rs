@@ -39,7 +39,7 @@ async fn services(root: &std::path::Path, blobs: Option<Arc<dyn BlobStore>>) -> 
     }
     let parts = Parts {
         stores: Stores::shared(engines),
-        access: Access::OPEN,
+        access: Access::open(),
         audit: Audit::none(),
         max_blob: 0,
         upload_memory: 64 << 20,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use ashlar_store::clock::Clock;
@@ -20,14 +20,14 @@ pub(super) enum Item {
     Event(Box<Event>, SystemTime),
     /// Look at what has changed beside the queue.
     Wake,
-    /// The last one.
-    End,
 }
 
 struct Shared {
     sender: mpsc::Sender<Item>,
     clock: Clock,
     lost: AtomicU64,
+    /// Whether the writer may leave once the queue is empty.
+    is_over: AtomicBool,
 }
 
 /// Takes events. Cheap to clone.
@@ -56,6 +56,7 @@ impl Audit {
             sender,
             clock,
             lost: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
         });
         let queue = Queue {
             receiver,
@@ -104,11 +105,12 @@ impl Audit {
         }
     }
 
-    /// Ends the queue behind what is in it now. Waits for room: not for threads of the runtime.
+    /// Lets the writer leave once the queue is empty.
     pub(super) fn end(&self) {
         if let Some(shared) = &self.0 {
-            let _gone = shared.sender.blocking_send(Item::End);
+            shared.is_over.store(true, Ordering::Release);
         }
+        self.wake();
     }
 }
 
@@ -128,8 +130,13 @@ impl fmt::Debug for Queue {
 
 impl Queue {
     /// Waits for the next item. Not for threads of the runtime.
-    pub(super) fn wait(&mut self) -> Item {
-        self.receiver.blocking_recv().unwrap_or(Item::End)
+    pub(super) fn wait(&mut self) -> Option<Item> {
+        self.receiver.blocking_recv()
+    }
+
+    /// Whether the writer may leave once the queue is empty.
+    pub(super) fn is_over(&self) -> bool {
+        self.shared.is_over.load(Ordering::Acquire)
     }
 
     /// The next item, if it is there.
@@ -142,7 +149,7 @@ impl Queue {
         loop {
             match self.next_item()? {
                 Item::Event(event, _) => return Some(*event),
-                Item::Wake | Item::End => {}
+                Item::Wake => {}
             }
         }
     }

@@ -208,22 +208,23 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let mut is_over = false;
-        while !is_over {
-            let mut next = Some(self.queue.wait());
+        loop {
+            // Asked before the queue is emptied: what was noted before the end is in it by then.
+            let is_over = self.queue.is_over();
+            let mut next = if is_over {
+                self.queue.next_item()
+            } else {
+                self.queue.wait()
+            };
+            if next.is_none() {
+                break;
+            }
             let mut lines = Vec::new();
             let mut count = 0;
             while let Some(item) = next {
-                match item {
-                    Item::Event(event, time) => {
-                        lines.extend_from_slice(&event.line(time));
-                        count += 1;
-                    }
-                    Item::Wake => {}
-                    Item::End => {
-                        is_over = true;
-                        break;
-                    }
+                if let Item::Event(event, time) = item {
+                    lines.extend_from_slice(&event.line(time));
+                    count += 1;
                 }
                 next = if count < BATCH {
                     self.queue.next_item()
@@ -236,6 +237,8 @@ impl Writer {
             }
             self.write(lines, count);
         }
+        // What was lost at the very end.
+        self.write(Vec::new(), 0);
     }
 
     /// Writes lines, and how many are missing before them.

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tonic::{Request, Status};
 
 /// What somebody may do in a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Right {
     /// Look results and blobs up.
     Read,
@@ -56,6 +58,12 @@ impl Rights {
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// Those of them that are among others.
+    #[must_use]
+    pub const fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
 }
 
 impl FromIterator<Right> for Rights {
@@ -81,6 +89,12 @@ pub fn is_within(namespace: &str, top: &str) -> bool {
     };
     top.is_empty() || rest.is_empty() || rest.starts_with('/')
 }
+
+/// The name of one who has shown nothing. Other names begin with how they are known.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// The name of one whom nobody has let in.
+const NOBODY: &str = "nobody";
 
 /// Who a request comes from. Every request that is let in carries one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +126,12 @@ impl Caller {
     /// The caller of a request; one who may do nothing if the request was let in by nobody.
     pub fn of<T>(request: &Request<T>) -> Self {
         let caller = request.extensions().get::<Self>();
-        caller.cloned().unwrap_or_else(|| Self::new("nobody", []))
+        caller.cloned().unwrap_or_else(|| Self::new(NOBODY, []))
+    }
+
+    /// Whether nothing says who it is.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(&*self.name, ANONYMOUS | NOBODY)
     }
 
     /// Its name, as the audit log has it.
@@ -151,7 +170,8 @@ impl Caller {
 
 /// Fails unless the sender of a request may do something in a namespace.
 pub fn require<T>(request: &Request<T>, right: Right, namespace: &str) -> Result<(), Status> {
-    if Caller::of(request).may(right, namespace) {
+    let caller = Caller::of(request);
+    if caller.may(right, namespace) {
         return Ok(());
     }
     let what = match right {
@@ -165,9 +185,10 @@ pub fn require<T>(request: &Request<T>, right: Right, namespace: &str) -> Result
     } else {
         format!(" in `{namespace}`")
     };
-    if request.metadata().contains_key("authorization") {
+    if !caller.is_anonymous() {
         return Err(Status::permission_denied(format!(
-            "this cache does not let you {what}{place}: the token is not for that, or nobody may"
+            "this cache does not let you {what}{place}: the token or certificate is not for that, \
+             or nobody may"
         )));
     }
     Err(Status::unauthenticated(format!(

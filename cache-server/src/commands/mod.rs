@@ -2,32 +2,40 @@
 
 pub mod check_config;
 pub mod fsck;
+pub mod invalidate;
+pub mod reindex;
 pub mod serve;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::auth::{Access, Tokens, Writers};
 use crate::cli::Command;
 use crate::failure::Failure;
 use crate::settings::env::Environment;
-use crate::settings::{Options, Settings, file};
+use crate::settings::source::Source;
+use crate::settings::{Options, Settings};
 
 /// Does what a command says. Gives the exit code.
 pub fn dispatch(command: Command, environment: &Environment) -> Result<u8, Failure> {
     match command {
         Command::Serve(args) => {
             let args = *args;
-            serve::run(
-                &settings(args.config, args.options, environment)?,
-                environment,
-            )
+            let (source, settings) = settings(args.config, args.options, environment)?;
+            serve::run(&settings, source, environment)
         }
         Command::CheckConfig(args) => {
             let args = *args;
-            check_config::run(&settings(args.config, args.options, environment)?)
+            let connect = args.connect;
+            let (_, settings) = settings(args.config, args.options, environment)?;
+            check_config::run(&settings, environment, connect)
+        }
+        Command::Reindex(args) => {
+            let args = *args;
+            let (_, settings) = settings(args.config, args.options, environment)?;
+            reindex::run(&settings, environment)
         }
         Command::Fsck(args) => fsck::run(&args, environment),
+        Command::Invalidate(args) => invalidate::run(&args, environment),
         Command::Version => {
             print(concat!("ashlar-cache ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(0)
@@ -40,70 +48,15 @@ fn print(text: &str) {
     let _ignored = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Flags over environment over file.
+/// Where the settings are from, and what they are.
 fn settings(
     config: Option<PathBuf>,
     flags: Options,
     environment: &Environment,
-) -> Result<Settings, Failure> {
-    let from_environment = environment.options().map_err(Failure::usage)?;
-    let from_file = match config.or_else(|| environment.config()) {
-        Some(path) => file::read(&path).map_err(Failure::usage)?,
-        None => Options::default(),
-    };
-    let options = flags.over(from_environment).over(from_file);
-    Settings::resolve(options).map_err(Failure::usage)
-}
-
-/// Who may do what. `is_local` says whether only this machine can come in.
-fn access(settings: &Settings, is_local: bool) -> Result<Access, Failure> {
-    let read = |path: &PathBuf| Tokens::read(path).map_err(Failure::usage);
-    let writers = match &settings.write_token_file {
-        Some(path) => Writers::With(read(path)?),
-        None if settings.read_only => Writers::Nobody,
-        None if is_local => Writers::Everyone,
-        None => {
-            return Err(Failure::new(format!(
-                "{} can be reached from other machines, and nothing keeps anyone from writing",
-                settings.listen
-            ))
-            .as_usage()
-            .hinted(
-                "name a file with tokens by --write-token-file, listen on a loopback address or \
-                 a Unix socket, or give --read-only",
-            ));
-        }
-    };
-    let readers = settings.read_token_file.as_ref().map(read).transpose()?;
-    Ok(Access { writers, readers })
-}
-
-/// The certificate and the key for TLS.
-fn identity(settings: &Settings) -> Result<Option<tonic::transport::Identity>, Failure> {
-    let Some(tls) = &settings.tls else {
-        return Ok(None);
-    };
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|error| {
-            Failure::new(format!("cannot read {}", path.display()))
-                .caused_by(error)
-                .as_usage()
-        })
-    };
-    let identity = tonic::transport::Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?);
-    // Whether they fit is known only to the server that uses them.
-    tonic::transport::Server::builder()
-        .tls_config(tonic::transport::ServerTlsConfig::new().identity(identity.clone()))
-        .map_err(|error| {
-            Failure::new(format!(
-                "{} and {} are no certificate and key",
-                tls.certificate.display(),
-                tls.key.display()
-            ))
-            .caused_by(error)
-            .as_usage()
-        })?;
-    Ok(Some(identity))
+) -> Result<(Source, Settings), Failure> {
+    let source = Source::new(config, flags, environment).map_err(Failure::usage)?;
+    let settings = source.read().map_err(Failure::usage)?;
+    Ok((source, settings))
 }
 
 /// A runtime for one command.

@@ -9,23 +9,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ashlar_store::clock;
-use ashlar_store::disk::{DiskSettings, DiskStore};
 use ashlar_store::task::{Task, spawn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tonic::transport::{Server, ServerTlsConfig};
+use tokio::sync::watch;
+use tonic::transport::Server;
 
-use super::{access, identity, runtime};
-use crate::audit::Audit;
-use crate::auth::Access;
+use super::runtime;
 use crate::failure::Failure;
 use crate::listen::{Listener, is_local, resolve};
-use crate::metrics::CountLayer;
+use crate::metrics::{CountLayer, Metrics};
 use crate::routes::{Assembled, Parts, assemble};
+use crate::security::Security;
 use crate::settings::Settings;
 use crate::settings::env::Environment;
+use crate::settings::source::Source;
 use crate::stores::{Engines, Stores};
-use crate::{limits, log, notify, trace};
+use crate::stores::backing::Backing;
+use crate::{limits, log, notify, peers, trace};
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,11 @@ enum End {
 }
 
 /// Runs the server until it is told to stop.
-pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure> {
+pub fn run(
+    settings: &Settings,
+    source: Source,
+    environment: &Environment,
+) -> Result<u8, Failure> {
     let filter = log::filter(&settings.log).map_err(Failure::usage)?;
     let traces = trace::start(settings, environment)?;
     log::start(
@@ -50,22 +56,30 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure
     let addresses = runtime
         .block_on(resolve(&settings.listen))
         .map_err(Failure::usage)?;
-    let access = access(settings, is_local(&addresses))?;
-    let identity = identity(settings)?;
-    if identity.is_none() && settings.write_token_file.is_some() && !is_local(&addresses) {
+    let is_local = is_local(&addresses);
+    let security = {
+        let _entered = runtime.enter();
+        Security::start(settings, environment, is_local, clock::system())?
+    };
+    let has_tokens = settings.write_token_file.is_some() || settings.has_tables();
+    if settings.tls.is_none() && has_tokens && !is_local {
         tracing::warn!("tokens travel readable for all, for there is no TLS");
     }
-    let store = open(settings)?;
+    let backing = {
+        let _within = runtime.enter();
+        Backing::open(settings, environment, &clock::system())?
+    };
     let serving = async {
         let listener = Listener::bind(&settings.listen, &addresses, settings.socket_mode)
             .await
             .map_err(|error| Failure::new("cannot serve").caused_by(error))?;
-        serve(settings, environment, &store, access, identity, listener).await
+        let _following = security.follow(source)?;
+        serve(settings, environment, &backing, &security, listener).await
     };
     let end = runtime.block_on(serving);
     // Requests that were cut off have no say in when the store is closed.
     runtime.shutdown_timeout(Duration::from_secs(5));
-    drop(store);
+    drop(backing);
     if let Some(traces) = traces {
         traces.finish();
     }
@@ -76,63 +90,37 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure
     Ok(0)
 }
 
-fn open(settings: &Settings) -> Result<Arc<DiskStore>, Failure> {
-    let base = match settings.limit.given() {
-        Some(limit) => DiskSettings::with_limit(limit),
-        None => DiskSettings::default(),
-    };
-    let disk = DiskSettings {
-        high_watermark: settings.high_watermark.0,
-        low_watermark: settings.low_watermark.0,
-        unused_for: settings.unused_for.given(),
-        scrub: settings.scrub.given(),
-        ..base
-    };
-    let store = DiskStore::open(&settings.root, disk, clock::system());
-    store.map(Arc::new).map_err(|fault| {
-        Failure::new(format!(
-            "cannot open the store in {}",
-            settings.root.display()
-        ))
-        .caused_by(fault)
-    })
-}
-
 async fn serve(
     settings: &Settings,
     environment: &Environment,
-    store: &Arc<DiskStore>,
-    access: Access,
-    identity: Option<tonic::transport::Identity>,
+    backing: &Backing,
+    security: &Security,
     listener: Listener,
 ) -> Result<End, Failure> {
+    let (stores, following) = stores(settings, backing.engines(), security.settings());
+    let _following = following;
     let assembled = assemble(Parts {
-        stores: Stores::shared(Engines::on_disk(store)),
-        access,
-        audit: Audit::none(),
+        stores,
+        access: security.access(),
+        audit: security.audit(),
         max_blob: settings.max_blob.given().unwrap_or(0),
         upload_memory: settings.upload_memory.given().unwrap_or(u64::MAX),
         clock: clock::system(),
     })
     .await
     .map_err(|error| Failure::new("cannot set the services up").caused_by(error))?;
+    if let Some(tls) = security.tls() {
+        assembled.metrics.watch_certificate(tls.clone());
+    }
     let mut signals = Signals::new()?;
     let _upkeep = spawn(assembled.upkeep());
     let _pages = serve_pages(settings, &assembled).await?;
+    let _peers = serve_peers(settings, backing).await?;
 
-    let mut server = server();
-    if let Some(identity) = identity {
-        server = server
-            .tls_config(
-                ServerTlsConfig::new()
-                    .identity(identity)
-                    .timeout(limits::HANDSHAKE),
-            )
-            .map_err(|error| Failure::new("cannot use TLS").caused_by(error))?;
-    }
     tracing::info!(
         address = listener.address(),
-        root = %settings.root.display(),
+        root = settings.root.as_ref().map(|root| root.display().to_string()),
+        farm = ?settings.farm,
         limit = %settings.limit,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
@@ -140,11 +128,11 @@ async fn serve(
     notify::tell(environment.notify_socket(), "READY=1");
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = server
+    let serving = server()
         .layer(CountLayer(assembled.metrics.clone()))
         .serve_with_incoming_shutdown(
             assembled.routes.clone(),
-            listener.connections(settings.max_connections),
+            security.incoming(listener, settings.max_connections),
             async {
                 // The sender gone is as good a reason to stop.
                 let _told = stopped.await;
@@ -174,6 +162,26 @@ async fn serve(
         () = grace => Ok(End::CutOff),
         () = signals.next() => Ok(End::CutOff),
     }
+}
+
+/// The stores, and what follows the tables of namespaces for as long as it is held.
+fn stores(
+    settings: &Settings,
+    engines: Engines,
+    mut changed: watch::Receiver<Arc<Settings>>,
+) -> (Stores, Option<Task<()>>) {
+    if !settings.has_tables() {
+        return (Stores::shared(engines), None);
+    }
+    let namespaces = Arc::new(ArcSwap::from_pointee(settings.namespaces.clone()));
+    let stores = Stores::apart(engines, namespaces.clone());
+    let following = spawn(async move {
+        while changed.changed().await.is_ok() {
+            let settings = changed.borrow_and_update().clone();
+            namespaces.store(Arc::new(settings.namespaces.clone()));
+        }
+    });
+    (stores, Some(following))
 }
 
 /// A server with all limits set.
@@ -213,6 +221,36 @@ async fn serve_pages(
             .await;
         if let Err(error) = served {
             tracing::error!("the pages are not served any more: {error}");
+        }
+    })))
+}
+
+/// Serves the other servers of the farm, for as long as the task is held.
+async fn serve_peers(settings: &Settings, backing: &Backing) -> Result<Option<Task<()>>, Failure> {
+    let listen = settings.farm.as_ref().and_then(|farm| farm.peers.as_ref());
+    let (Some(peers), Some((engines, tokens))) = (listen, backing.for_peers()) else {
+        return Ok(None);
+    };
+    let bound = async {
+        let addresses = resolve(&peers.listen).await?;
+        Listener::bind(&peers.listen, &addresses, settings.socket_mode).await
+    };
+    let listener = bound
+        .await
+        .map_err(|error| Failure::new("cannot serve other servers").caused_by(error))?;
+    tracing::info!(address = listener.address(), "listening for other servers");
+    let routes = peers::routes(Stores::shared(engines), tokens);
+    let connections = listener.connections(settings.max_connections);
+    Ok(Some(spawn(async move {
+        // Traced as parts of clients' requests, and not counted once more.
+        let mut traced = server().layer(CountLayer(Metrics::default()));
+        let served = traced.serve_with_incoming_shutdown(
+            routes,
+            connections,
+            std::future::pending(),
+        );
+        if let Err(error) = served.await {
+            tracing::error!("other servers are not served any more: {error}");
         }
     })))
 }

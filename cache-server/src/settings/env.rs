@@ -5,7 +5,9 @@
 //! | `ASHLAR_CACHE_SERVER_CONFIG` | the settings file |
 //! | `ASHLAR_CACHE_SERVER_` and the name of a setting in capitals, such as `ASHLAR_CACHE_SERVER_LIMIT` | that setting |
 //! | `NOTIFY_SOCKET` | where the service manager wants to hear that the server is ready |
+//! | `AWS_`…, `GOOGLE_`…, `AZURE_`… | the object store's keys, region, endpoint |
 //! | `NO_COLOR` | the log has no colours |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR`, `https_proxy` and the like | how the keys of issuers of tokens are fetched |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | where traces go, if `trace` is `env` |
 //!
 //! An empty variable counts as unset.
@@ -15,6 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ashlar_http::HttpEnvironment;
 use clap::ValueEnum as _;
 
 use super::Options;
@@ -104,6 +107,21 @@ impl Environment {
         self.get(name)?.to_str().map(ToOwned::to_owned)
     }
 
+    /// The variables that object stores are set by: those of their own clients.
+    pub fn of_object_stores(&self) -> impl Iterator<Item = (&str, &str)> {
+        let variables = self.variables.iter();
+        let texts = variables.filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        texts.filter(|(name, _)| {
+            let mut prefixes = ["AWS_", "GOOGLE_", "AZURE_"].iter();
+            prefixes.any(|prefix| name.starts_with(prefix))
+        })
+    }
+
+    /// Proxies and certificate authorities for HTTP.
+    pub fn http(&self) -> HttpEnvironment {
+        HttpEnvironment::from_lookup(|name| self.get(name).map(OsStr::to_owned))
+    }
+
     /// Whether colours are unwanted.
     pub fn no_color(&self) -> bool {
         self.get("NO_COLOR").is_some()
@@ -119,6 +137,20 @@ impl Environment {
             unused_for: self.parsed("UNUSED_FOR")?,
             scrub: self.parsed("SCRUB")?,
             max_blob: self.parsed("MAX_BLOB")?,
+            redis: self.parsed("REDIS")?,
+            redis_prefix: self.parsed("REDIS_PREFIX")?,
+            redis_replicas: self.parsed("REDIS_REPLICAS")?,
+            redis_password_file: self.path("REDIS_PASSWORD_FILE"),
+            redis_ca: self.path("REDIS_CA"),
+            objects: self.parsed("OBJECTS")?,
+            objects_limit: self.parsed("OBJECTS_LIMIT")?,
+            object_options: None,
+            peer: self.text_as("PEER", |text| {
+                Ok(text.split_whitespace().map(str::to_owned).collect())
+            })?,
+            peer_listen: self.parsed("PEER_LISTEN")?,
+            peer_address: self.parsed("PEER_ADDRESS")?,
+            peer_token_file: self.path("PEER_TOKEN_FILE"),
             listen: self.parsed("LISTEN")?,
             http: self.parsed("HTTP")?,
             socket_mode: self.parsed("SOCKET_MODE")?,
@@ -127,9 +159,15 @@ impl Environment {
             grace: self.parsed("GRACE")?,
             tls_cert: self.path("TLS_CERT"),
             tls_key: self.path("TLS_KEY"),
+            tls_client_ca: self.path("TLS_CLIENT_CA"),
+            tls_client_required: self.parsed("TLS_CLIENT_REQUIRED")?,
             write_token_file: self.path("WRITE_TOKEN_FILE"),
             read_token_file: self.path("READ_TOKEN_FILE"),
             read_only: self.parsed("READ_ONLY")?,
+            audit: self.parsed("AUDIT")?,
+            jwt: Vec::new(),
+            rule: Vec::new(),
+            namespace: Vec::new(),
             log: self.parsed("LOG")?,
             log_format: self.text_as("LOG_FORMAT", |text| LogFormat::from_str(text, true))?,
             trace: self.parsed("TRACE")?,

@@ -4,7 +4,11 @@
 //! in its place. Values of any source are checked in the same way and are written in the same way.
 
 pub mod env;
+pub mod farm;
 pub mod file;
+pub mod namespaces;
+pub mod source;
+pub mod trust;
 pub mod value;
 
 use std::path::PathBuf;
@@ -12,6 +16,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 use ashlar_telemetry::Collector;
+use crate::audit::AuditFile;
+use crate::namespaces::Namespaces;
+use namespaces::{NamespaceError, NamespaceTable, NamespaceTables};
+use trust::{JwtTable, RuleTable, Trust, TrustError};
 use value::{Bytes, Listen, LogFormat, Mode, Percent, Ratio, Span};
 
 /// What can be set. Names in the file have underscores where flags have hyphens.
@@ -49,12 +57,68 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", help_heading = "Store")]
     pub max_blob: Option<Bytes>,
 
+    /// Share results with other servers in Redis or Valkey: redis://HOST[:PORT][/DB], rediss:// for
+    /// TLS, redis+cluster:// or redis+sentinel:// with several hosts. Goes with --objects
+    /// [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Farm")]
+    pub redis: Option<String>,
+
+    /// What all keys in Redis begin with: servers with the same one share results [default: farm]
+    #[arg(long, value_name = "TEXT", help_heading = "Farm")]
+    pub redis_prefix: Option<String>,
+
+    /// So many replicas of Redis have to have a write before it is acknowledged, so that it
+    /// outlives a failover [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Farm")]
+    pub redis_replicas: Option<u32>,
+
+    /// A file with the password for Redis
+    #[arg(long, value_name = "FILE", help_heading = "Farm")]
+    pub redis_password_file: Option<PathBuf>,
+
+    /// Certificates to trust for Redis instead of the system's, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Farm")]
+    pub redis_ca: Option<PathBuf>,
+
+    /// Keep blobs in an object store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,
+    /// az://CONTAINER/PREFIX or file:///DIR. Its options are in the usual environment variables
+    /// (AWS_ENDPOINT, AWS_ACCESS_KEY_ID...) or in the table object-options of the file. Goes with
+    /// --redis; --root is a near tier then [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Farm")]
+    pub objects: Option<String>,
+
+    /// How much the object store may hold, or none for any [default: none]
+    #[arg(long, value_name = "SIZE", help_heading = "Farm")]
+    pub objects_limit: Option<Bytes>,
+
+    /// Options of the object store.
+    #[arg(skip)]
+    #[serde(rename = "object-options", alias = "object_options")]
+    pub object_options: Option<farm::ObjectOptions>,
+
+    /// HOST:PORT of other servers, which share what they have near; may be repeated. A name with
+    /// several addresses stands for as many servers, and is looked up again and again
+    #[arg(long, value_name = "ADDR", help_heading = "Farm")]
+    pub peer: Option<Vec<String>>,
+
+    /// Where other servers come in: HOST:PORT
+    #[arg(long, value_name = "ADDR", help_heading = "Farm")]
+    pub peer_listen: Option<Listen>,
+
+    /// HOST:PORT under which the other servers see this one
+    #[arg(long, value_name = "ADDR", help_heading = "Farm")]
+    pub peer_address: Option<String>,
+
+    /// Tokens that servers show each other: the first is shown, all are taken
+    #[arg(long, value_name = "FILE", help_heading = "Farm")]
+    pub peer_token_file: Option<PathBuf>,
+
     /// Where clients come in: HOST:PORT, or unix:PATH [default: 127.0.0.1:8980]
     #[arg(long, value_name = "ADDR", help_heading = "Connections")]
     pub listen: Option<Listen>,
 
     /// Another address for /metrics, /healthz and /readyz, without token and TLS. They are on the
-    /// main address as well, with TLS over HTTP/2 only [default: none]
+    /// main address as well [default: none]
     #[arg(long, value_name = "ADDR", help_heading = "Connections")]
     pub http: Option<Listen>,
 
@@ -83,6 +147,21 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     pub tls_key: Option<PathBuf>,
 
+    /// Authorities for certificates of clients, PEM. Rules say what such a client may do
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Only clients with a certificate come in at all
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Security"
+    )]
+    pub tls_client_required: Option<bool>,
+
     /// Tokens of those who may write and read, one on each line. Needed unless the server listens
     /// on a loopback address or a Unix socket, where everyone may write without it
     #[arg(long, value_name = "FILE", help_heading = "Security")]
@@ -102,6 +181,23 @@ pub struct Options {
         help_heading = "Security"
     )]
     pub read_only: Option<bool>,
+
+    /// Where it is written who changed what and who was refused, as JSON lines: a file, or - for
+    /// standard error [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub audit: Option<AuditFile>,
+
+    /// Issuers of JSON Web Tokens: in the file only.
+    #[arg(skip)]
+    pub jwt: Vec<JwtTable>,
+
+    /// Who may do what: in the file only.
+    #[arg(skip)]
+    pub rule: Vec<RuleTable>,
+
+    /// How namespaces are set up: in the file only.
+    #[arg(skip)]
+    pub namespace: Vec<NamespaceTable>,
 
     /// What is logged: error, warn, info, debug, trace, or such a level for each module
     /// [default: info]
@@ -135,6 +231,18 @@ impl Options {
             unused_for: self.unused_for.or(below.unused_for),
             scrub: self.scrub.or(below.scrub),
             max_blob: self.max_blob.or(below.max_blob),
+            redis: self.redis.or(below.redis),
+            redis_prefix: self.redis_prefix.or(below.redis_prefix),
+            redis_replicas: self.redis_replicas.or(below.redis_replicas),
+            redis_password_file: self.redis_password_file.or(below.redis_password_file),
+            redis_ca: self.redis_ca.or(below.redis_ca),
+            objects: self.objects.or(below.objects),
+            objects_limit: self.objects_limit.or(below.objects_limit),
+            object_options: self.object_options.or(below.object_options),
+            peer: self.peer.or(below.peer),
+            peer_listen: self.peer_listen.or(below.peer_listen),
+            peer_address: self.peer_address.or(below.peer_address),
+            peer_token_file: self.peer_token_file.or(below.peer_token_file),
             listen: self.listen.or(below.listen),
             http: self.http.or(below.http),
             socket_mode: self.socket_mode.or(below.socket_mode),
@@ -143,9 +251,15 @@ impl Options {
             grace: self.grace.or(below.grace),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
+            tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
+            tls_client_required: self.tls_client_required.or(below.tls_client_required),
             write_token_file: self.write_token_file.or(below.write_token_file),
             read_token_file: self.read_token_file.or(below.read_token_file),
             read_only: self.read_only.or(below.read_only),
+            audit: self.audit.or(below.audit),
+            jwt: [self.jwt, below.jwt].concat(),
+            rule: [self.rule, below.rule].concat(),
+            namespace: [self.namespace, below.namespace].concat(),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
             trace: self.trace.or(below.trace),
@@ -161,7 +275,8 @@ impl Options {
     reason = "they are documented where they are set: `Options`"
 )]
 pub struct Settings {
-    pub root: PathBuf,
+    pub root: Option<PathBuf>,
+    pub farm: Option<farm::FarmSettings>,
     pub limit: Bytes,
     pub high_watermark: Percent,
     pub low_watermark: Percent,
@@ -178,6 +293,11 @@ pub struct Settings {
     pub write_token_file: Option<PathBuf>,
     pub read_token_file: Option<PathBuf>,
     pub read_only: bool,
+    pub audit: Option<AuditFile>,
+    pub trust: Trust,
+    /// What `namespace_tables` mean.
+    pub namespaces: Namespaces,
+    pub namespace_tables: NamespaceTables,
     pub log: String,
     pub log_format: LogFormat,
     pub trace: Option<Collector>,
@@ -191,6 +311,18 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+    /// Authorities for certificates of clients.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients have to have one.
+    pub client_required: bool,
+}
+
+impl TlsFiles {
+    /// All of them.
+    pub fn all(&self) -> Vec<PathBuf> {
+        let files = [&self.certificate, &self.key].into_iter();
+        files.chain(&self.client_ca).cloned().collect()
+    }
 }
 
 /// Settings that do not go together.
@@ -199,9 +331,42 @@ pub enum SettingsError {
     /// There is no store.
     #[error("no directory for the store is set: give --root DIR, or set root in the file")]
     NoRoot,
+    /// Half of a farm.
+    #[error("--redis and --objects go together: results in the one, blobs in the other")]
+    HalfFarm,
+    /// A setting of a farm without one.
+    #[error("{0} is for a server with --redis and --objects")]
+    NoFarm(&'static str),
+    /// A limit of a directory that is not there.
+    #[error("--limit is for the directory of --root, which is not set; --objects-limit is for --objects")]
+    LimitOfNothing,
+    /// Less than a handful of packs.
+    #[error("a limit of {0} is too small for an object store: give 64MB or more")]
+    SmallObjectsLimit(Bytes),
+    /// Half of what peers need.
+    #[error("--peer, --peer-listen, --peer-address and --peer-token-file go together")]
+    HalfPeers,
+    /// Nothing is near.
+    #[error("--peer shares what servers have near: set --root DIR as well")]
+    PeersWithoutRoot,
+    /// A peer that is no address.
+    #[error("`{0}` is no address of a server: write HOST:PORT")]
+    Peer(String),
     /// Half of what TLS needs.
     #[error("TLS needs both --tls-cert and --tls-key")]
     HalfTls,
+    /// Certificates of clients without TLS.
+    #[error("--tls-client-ca needs TLS: give --tls-cert and --tls-key, too")]
+    ClientsWithoutTls,
+    /// Certificates that nobody stands for.
+    #[error("--tls-client-required needs --tls-client-ca")]
+    NoClientAuthority,
+    /// Tables that cannot be meant.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Tables of namespaces that cannot be meant.
+    #[error(transparent)]
+    Namespaces(#[from] NamespaceError),
     /// Cleaning would not end.
     #[error("the low watermark, {low}, is not below the high one, {high}")]
     Watermarks {
@@ -223,7 +388,11 @@ pub enum SettingsError {
 
 impl Settings {
     /// The settings that options make.
-    pub fn resolve(options: Options) -> Result<Self, SettingsError> {
+    pub fn resolve(mut options: Options) -> Result<Self, SettingsError> {
+        let farm = farm::FarmSettings::resolve(&mut options)?;
+        if farm.is_none() && options.root.is_none() {
+            return Err(SettingsError::NoRoot);
+        }
         let high_watermark = options.high_watermark.unwrap_or(Percent(95));
         let low_watermark = options.low_watermark.unwrap_or(Percent(85));
         if low_watermark >= high_watermark {
@@ -232,11 +401,32 @@ impl Settings {
                 high: high_watermark,
             });
         }
+        let client_required = options.tls_client_required.unwrap_or(false);
+        if client_required && options.tls_client_ca.is_none() {
+            return Err(SettingsError::NoClientAuthority);
+        }
         let tls = match (options.tls_cert, options.tls_key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (Some(certificate), Some(key)) => Some(TlsFiles {
+                certificate,
+                key,
+                client_ca: options.tls_client_ca,
+                client_required,
+            }),
+            (None, None) if options.tls_client_ca.is_some() => {
+                return Err(SettingsError::ClientsWithoutTls);
+            }
             (None, None) => None,
             _ => return Err(SettingsError::HalfTls),
         };
+        let trust = Trust {
+            issuers: options.jwt,
+            rules: options.rule,
+        };
+        trust.check(tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()))?;
+        let namespace_tables = NamespaceTables {
+            tables: options.namespace,
+        };
+        let namespaces = namespaces::resolve(&namespace_tables.tables)?;
         let limit = options.limit.unwrap_or(Bytes::NONE);
         if limit.given().is_some_and(|limit| limit < 16 << 20) {
             return Err(SettingsError::SmallLimit(limit));
@@ -250,7 +440,8 @@ impl Settings {
             return Err(SettingsError::Zero("max_connections"));
         }
         Ok(Self {
-            root: options.root.ok_or(SettingsError::NoRoot)?,
+            root: options.root,
+            farm,
             limit,
             high_watermark,
             low_watermark,
@@ -267,11 +458,42 @@ impl Settings {
             write_token_file: options.write_token_file,
             read_token_file: options.read_token_file,
             read_only,
+            audit: options.audit,
+            trust,
+            namespaces,
+            namespace_tables,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or_default(),
             trace: options.trace,
             trace_sample: options.trace_sample.unwrap_or_default(),
         })
+    }
+
+    /// Whether there are tables by which blobs are seen by those only who hold them.
+    pub fn has_tables(&self) -> bool {
+        !self.trust.rules.is_empty() || !self.namespaces.0.is_empty()
+    }
+
+    /// The same without what can change while the server runs.
+    #[must_use]
+    pub fn without_tables(&self) -> Self {
+        Self {
+            trust: Trust::default(),
+            namespaces: Namespaces::default(),
+            namespace_tables: NamespaceTables::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same with what can change while the server runs as others have it.
+    #[must_use]
+    pub fn with_tables_of(&self, others: Self) -> Self {
+        Self {
+            trust: others.trust,
+            namespaces: others.namespaces,
+            namespace_tables: others.namespace_tables,
+            ..self.clone()
+        }
     }
 
     /// What is in force, as a file would say it.
@@ -282,13 +504,19 @@ impl Settings {
             lines.push(format!("{name} = {}", toml::Value::String(value)));
         };
         let path = |path: &PathBuf| path.display().to_string();
-        text("root", path(&self.root));
+        if let Some(root) = &self.root {
+            text("root", path(root));
+        }
         text("limit", self.limit.to_string());
         text("high_watermark", self.high_watermark.to_string());
         text("low_watermark", self.low_watermark.to_string());
         text("unused_for", self.unused_for.to_string());
         text("scrub", self.scrub.to_string());
         text("max_blob", self.max_blob.to_string());
+        let (farm, others, table) = self.farm.as_ref().map(farm::FarmSettings::as_file).unwrap_or_default();
+        for (name, value) in farm {
+            text(name, value);
+        }
         text("listen", self.listen.to_string());
         if let Some(http) = &self.http {
             text("http", http.to_string());
@@ -299,6 +527,9 @@ impl Settings {
         if let Some(tls) = &self.tls {
             text("tls_cert", path(&tls.certificate));
             text("tls_key", path(&tls.key));
+            if let Some(authorities) = &tls.client_ca {
+                text("tls_client_ca", path(authorities));
+            }
         }
         if let Some(file) = &self.write_token_file {
             text("write_token_file", path(file));
@@ -306,15 +537,25 @@ impl Settings {
         if let Some(file) = &self.read_token_file {
             text("read_token_file", path(file));
         }
+        if let Some(file) = &self.audit {
+            text("audit", file.to_string());
+        }
         text("log", self.log.clone());
         text("log_format", self.log_format.to_string());
         if let Some(trace) = &self.trace {
             text("trace", trace.to_string());
         }
         text("trace_sample", self.trace_sample.to_string());
+        lines.extend(others);
         lines.push(format!("max_connections = {}", self.max_connections));
         lines.push(format!("read_only = {}", self.read_only));
-        lines.push(String::new());
+        if let Some(tls) = &self.tls {
+            lines.push(format!("tls_client_required = {}", tls.client_required));
+        }
+        lines.push(table);
+        // Tables come last. What was read from a file can be written into one.
+        lines.push(toml::to_string(&self.trust).unwrap_or_default());
+        lines.push(toml::to_string(&self.namespace_tables).unwrap_or_default());
         lines.join("\n")
     }
 }
@@ -335,7 +576,7 @@ mod tests {
         let settings = Settings::resolve(flags.over(environment).over(file)).expect("settings");
         assert_eq!(settings.limit, Bytes::of(1 << 30));
         assert_eq!(settings.log, "debug");
-        assert_eq!(settings.root, PathBuf::from("/c"));
+        assert_eq!(settings.root, Some(PathBuf::from("/c")));
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8980");
     }
 

@@ -225,7 +225,7 @@ async fn wrong_bytes_are_refused() {
 
 #[tokio::test]
 async fn names_that_are_none_are_refused() {
-    let harness = Harness::with(Access::OPEN, 1000).await;
+    let harness = Harness::with(Access::open(), 1000).await;
     let hash = "ab".repeat(32);
     for name in [
         String::new(),

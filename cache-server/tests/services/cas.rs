@@ -43,7 +43,7 @@ async fn codes(harness: &Harness, request: reapi::BatchUpdateBlobsRequest) -> Ve
 
 #[tokio::test]
 async fn the_server_says_what_it_can() {
-    let harness = Harness::with(ashlar_cache_server::auth::Access::OPEN, 1000).await;
+    let harness = Harness::with(ashlar_cache_server::auth::Access::open(), 1000).await;
     let request = reapi::GetCapabilitiesRequest::default();
     let response = harness.capabilities().await.get_capabilities(request).await;
     let capabilities = response.expect("capabilities").into_inner();

@@ -157,10 +157,9 @@ async fn chunks_that_are_not_the_blob_are_refused() {
 
 #[tokio::test]
 async fn who_may_only_read_makes_no_chunks() {
-    let access = ashlar_cache_server::auth::Access {
-        writers: ashlar_cache_server::auth::Writers::Nobody,
-        readers: None,
-    };
+    let nobody = ashlar_cache_server::auth::Writers::Nobody;
+    let policy = ashlar_cache_server::auth::Policy::of_files(nobody, None);
+    let access = ashlar_cache_server::auth::Access::new(policy, ashlar_store::clock::system());
     let harness = Harness::with(access, 0).await;
     let blob = harness.put(BLAKE3, &noise(3_000_000)).await;
     let status = mapping(&harness, &blob).await.expect_err("refused");

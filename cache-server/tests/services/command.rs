@@ -18,7 +18,7 @@ use tonic::transport::Endpoint;
 
 use crate::harness::wire;
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ashlar-cache"));
     command.env_clear();
     command
@@ -28,19 +28,19 @@ fn run(arguments: &[&str]) -> Output {
     command().args(arguments).output().expect("run")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A server that runs.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     log: BufReader<ChildStderr>,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Running {
-    fn start(root: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(root: &Path, arguments: &[&str]) -> Self {
         let mut child = command()
             .args(["serve", "--log-format", "json", "--root"])
             .arg(root)
@@ -60,13 +60,13 @@ impl Running {
         }
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).expect("signalled");
     }
 
     /// Waits for the end. Gives the exit code and the rest of the log.
-    async fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) async fn end(&mut self) -> (Option<i32>, String) {
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("waited") {

@@ -45,7 +45,7 @@ pub(crate) struct Harness {
 impl Harness {
     /// A server that lets everyone write.
     pub(crate) async fn new() -> Self {
-        Self::with(Access::OPEN, 0).await
+        Self::with(Access::open(), 0).await
     }
 
     /// A server that takes blobs up to `max_blob` bytes.
@@ -64,6 +64,7 @@ impl Harness {
             possession: store.clone(),
             upkeep: upkeep.clone(),
             removals: Arc::default(),
+            counters: Arc::default(),
         };
         let stores = Stores::shared(engines);
         let assembled = assemble(Parts {

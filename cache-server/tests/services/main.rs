@@ -10,3 +10,4 @@ mod ext;
 mod harness;
 mod leases;
 mod server;
+mod trust;

@@ -2,11 +2,12 @@
 
 use std::io::Write as _;
 
-use ashlar_cache_server::auth::{Access, Tokens, Writers};
+use ashlar_cache_server::auth::{Access, Policy, Tokens, Writers};
 use ashlar_model::cas::{CasDigest, DigestFunction};
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::capabilities_client::CapabilitiesClient;
 use ashlar_proto::wire::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use ashlar_store::clock;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::metadata::MetadataValue;
@@ -27,6 +28,10 @@ fn tokens(token: &str) -> Tokens {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     writeln!(file, "{token}").expect("written");
     Tokens::read(file.path()).expect("tokens")
+}
+
+fn of_files(writers: Writers, readers: Option<Tokens>) -> Access {
+    Access::new(Policy::of_files(writers, readers), clock::system())
 }
 
 fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
@@ -76,10 +81,7 @@ async fn tried(harness: &Harness, token: Option<&str>) -> (Code, Code, Option<bo
 
 #[tokio::test]
 async fn a_token_lets_write_and_everyone_reads() {
-    let access = Access {
-        writers: Writers::With(tokens(WRITER)),
-        readers: None,
-    };
+    let access = of_files(Writers::With(tokens(WRITER)), None);
     let harness = Harness::with(access, 0).await;
     let no = Code::Unauthenticated;
     assert_eq!(tried(&harness, None).await, (no, Code::Ok, Some(false)));
@@ -92,10 +94,7 @@ async fn a_token_lets_write_and_everyone_reads() {
 
 #[tokio::test]
 async fn readers_may_need_a_token_of_their_own() {
-    let access = Access {
-        writers: Writers::With(tokens(WRITER)),
-        readers: Some(tokens(READER)),
-    };
+    let access = of_files(Writers::With(tokens(WRITER)), Some(tokens(READER)));
     let harness = Harness::with(access, 0).await;
     let no = Code::Unauthenticated;
     assert_eq!(tried(&harness, None).await, (no, no, None));
@@ -127,10 +126,7 @@ async fn readers_may_need_a_token_of_their_own() {
 
 #[tokio::test]
 async fn nobody_writes_to_a_server_that_is_read_only() {
-    let access = Access {
-        writers: Writers::Nobody,
-        readers: None,
-    };
+    let access = of_files(Writers::Nobody, None);
     let harness = Harness::with(access, 0).await;
     assert_eq!(
         tried(&harness, None).await,
