@@ -36,6 +36,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     CheckConfig(Box<CheckConfigArgs>),
     Fsck(FsckArgs),
+    Invalidate(InvalidateArgs),
+    Reindex(Box<ReindexArgs>),
     /// Print the version.
     Version,
 }
@@ -56,7 +58,9 @@ Examples:
       --write-token-file /etc/ashlar/tokens --tls-cert cert.pem --tls-key key.pem
       for others: everyone reads, and those with a token write
   ashlar-cache serve --root cache --listen unix:/run/ashlar/cache.sock --socket-mode 660
-      for a group of users of this machine")]
+      for a group of users of this machine
+  ashlar-cache serve --redis redis://redis:6379 --objects s3://cache/ashlar --read-only
+      one of many, over Redis and S3")]
 pub struct ServeArgs {
     /// Settings file, TOML [default: $ASHLAR_CACHE_SERVER_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -78,6 +82,10 @@ pub struct CheckConfigArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Try the stores of a farm as well, by writing to them
+    #[arg(long)]
+    pub connect: bool,
+
     /// What is set by flags.
     #[command(flatten)]
     pub options: Options,
@@ -97,6 +105,89 @@ pub struct FsckArgs {
     /// Remove what is damaged, so that all that is left is sound
     #[arg(long)]
     pub repair: bool,
+}
+
+/// Make the index of an object store again, after Redis was lost.
+///
+/// Reads what lists the blobs in each object. Servers may run meanwhile. Results are not in the
+/// object store: builds make them again, but need not send again what they have.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example: ashlar-cache reindex --config /etc/ashlar/cache.toml")]
+pub struct ReindexArgs {
+    /// Settings file, TOML [default: $ASHLAR_CACHE_SERVER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// What is set by flags.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Remove results from a running server, so that steps are run again.
+///
+/// Says how many of those that were looked at were removed. It needs the right `admin` in the
+/// namespaces that it concerns; others are passed over. The server notes it in its audit log.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  ashlar-cache invalidate --server grpcs://cache:8980 --token-file admin \\
+      --signer 5f0c6f4c77d8a1b8a1f3b0f2d1c9d3d0b5e3a7b1c2d3e4f5061728394a5b6c7d \\
+      --reason 'builder-7 was broken into'
+      all that a builder has signed
+  ashlar-cache invalidate --server grpc://127.0.0.1:8980 --prefix acme/web/pr/17 --dry-run
+      what is there of a pull request, without removing it
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub struct InvalidateArgs {
+    /// The server: grpc://HOST:PORT, grpcs://HOST:PORT for TLS, or unix:///PATH
+    #[arg(long, value_name = "ADDR")]
+    pub server: String,
+
+    /// A file with the token to show
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Certificates of authorities, one of which the server's has to lead up to, PEM [default: the
+    /// system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// Certificate to show, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Which results.
+    #[command(flatten)]
+    pub what: Invalidated,
+
+    /// Why, for the server's audit log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+
+    /// Only say how many there are
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which results are removed.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct Invalidated {
+    /// Those that this key has signed: its id, 64 hexadecimal digits
+    #[arg(long, value_name = "ID")]
+    pub signer: Option<String>,
+
+    /// Those of this namespace and of all below it, cache mounts included; '' for all
+    #[arg(long, value_name = "NS")]
+    pub prefix: Option<String>,
+
+    /// Those of one step: its definition key, content key or instruction key, 64 hexadecimal digits
+    #[arg(long, value_name = "HEX")]
+    pub key: Option<String>,
 }
 
 #[cfg(test)]

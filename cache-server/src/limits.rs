@@ -54,6 +54,9 @@ pub const LEASE_KEY: usize = 200;
 /// Bytes of the name of a lease's holder.
 pub const LEASE_HOLDER: usize = 400;
 
+/// Bytes of the reason for which results are invalidated.
+pub const REASON: usize = 1000;
+
 /// Bytes of a cache mount's name.
 pub const MOUNT_NAME: usize = 400;
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `NotFound` | NOT_FOUND |
 //! | `Invalid` | INVALID_ARGUMENT |
-//! | `Exhausted` | RESOURCE_EXHAUSTED |
+//! | `Exhausted`, `OverQuota` | RESOURCE_EXHAUSTED |
 //! | `Denied` | PERMISSION_DENIED |
 //! | `Unsupported` | UNIMPLEMENTED |
 //! | `Precondition` | FAILED_PRECONDITION |
@@ -14,11 +14,13 @@
 use ashlar_model::cas::CasDigest;
 use ashlar_model::error_chain::error_chain;
 use ashlar_proto::convert::ConvertError;
-use ashlar_proto::missing;
 use ashlar_proto::resource_name::NameError;
 use ashlar_proto::wire::rpc;
+use ashlar_proto::{missing, retry};
 use ashlar_store::{Fault, FaultKind};
 use tonic::{Code, Status};
+
+use crate::fair::TooFast;
 
 /// Words for clients in place of those that name files and machines.
 const INTERNAL: &str = "the cache server failed; its log says why";
@@ -34,6 +36,7 @@ pub fn of_fault(fault: &Fault) -> Status {
         FaultKind::Unsupported => (Code::Unimplemented, fault.message.as_str()),
         FaultKind::Precondition => (Code::FailedPrecondition, fault.message.as_str()),
         FaultKind::Exhausted => (Code::ResourceExhausted, EXHAUSTED),
+        FaultKind::OverQuota => (Code::ResourceExhausted, fault.message.as_str()),
         FaultKind::Unavailable => (Code::Unavailable, UNAVAILABLE),
         _ => (Code::Internal, INTERNAL),
     };
@@ -67,6 +70,18 @@ pub fn of_missing(missing: &[CasDigest]) -> Status {
     );
     let details = missing::encode(Code::FailedPrecondition.into(), &message, listed);
     Status::with_details(Code::FailedPrecondition, message, details)
+}
+
+/// The status for somebody who asks for too much in too little time. It says when to try again.
+pub fn of_haste(holder: &str, haste: &TooFast) -> Status {
+    let message = format!(
+        "`{holder}` may use {} {} a second here and has used more: try again in {:.1} s",
+        haste.limit,
+        haste.what,
+        haste.wait.as_secs_f64()
+    );
+    let details = retry::encode(Code::ResourceExhausted.into(), &message, haste.wait);
+    Status::with_details(Code::ResourceExhausted, message, details)
 }
 
 /// The outcome for one blob of a batch.

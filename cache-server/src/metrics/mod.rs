@@ -16,6 +16,7 @@
 //! | `ashlar_cache_store_blobs`, `_store_bytes`, `_store_results`, `_store_limit_bytes`, `_store_evicted_blobs` | what the store holds |
 //! | `ashlar_cache_leases_held`, `ashlar_cache_uploads_open` | what is going on |
 //! | `ashlar_cache_ready` | 1 while `/readyz` says yes |
+//! | `ashlar_cache_store_up{store}` | 1 while a store can be used: what `/readyz` says of each |
 //! | `ashlar_cache_server_info{version}` | 1 |
 //! | `ashlar_cache_certificate_expiry_seconds` | when the server's certificate ends, in seconds since 1970 |
 //! | `ashlar_cache_jwks_age_seconds{issuer}` | since when keys of an issuer of tokens were not read |
@@ -26,7 +27,7 @@ pub mod engines;
 pub mod namespaces;
 pub mod request;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ashlar_store::counters::Counters;
@@ -41,8 +42,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use engines::Engines;
-use namespaces::{ByNamespace, Held};
+use namespaces::ByNamespace;
 pub use request::CountLayer;
+
+use crate::stores::{HolderUsage, StoreState, Usage};
+use crate::tls::Tls;
 
 /// Names one method of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,6 +59,12 @@ struct MethodLabel {
 struct OutcomeLabels {
     method: String,
     code: String,
+}
+
+/// Names a store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabel {
+    store: &'static str,
 }
 
 /// Names an issuer of tokens.
@@ -75,6 +85,7 @@ pub struct Metrics {
     sent: Counter,
     namespaces: Arc<ByNamespace>,
     engines: Arc<Counters>,
+    tls: Arc<OnceLock<Tls>>,
 }
 
 /// From a tenth of a millisecond to about half a minute.
@@ -89,18 +100,22 @@ impl Default for Metrics {
 }
 
 /// Numbers that are looked up when Prometheus asks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Now {
     /// What the store holds; `None` if it does not answer.
-    pub usage: Option<crate::stores::Usage>,
+    pub usage: Option<Usage>,
     /// Keys that are held.
     pub leases: Option<u64>,
     /// Uploads that are going on or suspended.
     pub uploads: usize,
     /// Whether the server can serve.
     pub ready: bool,
+    /// How each of the stores is.
+    pub stores: Vec<StoreState>,
     /// What namespaces hold, the largest first.
-    pub held: Vec<Held>,
+    pub held: Vec<HolderUsage>,
+    /// Namespaces that were not let store blobs for want of room, and how many blobs.
+    pub refused_blobs: Vec<(Arc<str>, u64)>,
     /// When the server's certificate ends.
     pub certificate_ends: Option<SystemTime>,
     /// Issuers of tokens, and since when their keys were not read.
@@ -120,7 +135,19 @@ impl Metrics {
             sent: Counter::default(),
             namespaces: Arc::default(),
             engines,
+            tls: Arc::default(),
         }
+    }
+
+    /// Tells from now on when the server's certificate ends.
+    pub fn watch_certificate(&self, tls: Tls) {
+        // There is one server to a process, and it has said it before.
+        let _was_set = self.tls.set(tls);
+    }
+
+    /// When the server's certificate ends.
+    pub fn certificate_ends(&self) -> Option<SystemTime> {
+        self.tls.get().map(Tls::ends)
     }
 
     /// A result of a namespace was asked for and found.
@@ -152,7 +179,7 @@ impl Metrics {
         registry.register("server", "The server's version", Info::new(version));
         self.register_requests(&mut registry);
         now.register(&mut registry);
-        registry.register_collector(Box::new(self.namespaces.reader(&now.held)));
+        registry.register_collector(Box::new(self.namespaces.reader(&now.held, &now.refused_blobs)));
         registry.register_collector(Box::new(Engines(self.engines.clone())));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)?;
@@ -237,6 +264,12 @@ impl Now {
                 ends.as_secs(),
             );
         }
+        let stores: Family<StoreLabel, Gauge> = Family::default();
+        for state in &self.stores {
+            let label = StoreLabel { store: state.name };
+            stores.get_or_create(&label).set(state.fault.is_none().into());
+        }
+        registry.register("store_up", "Whether a store can be used", stores);
         let ages: Family<IssuerLabel, Gauge> = Family::default();
         for (issuer, age) in &self.jwks_ages {
             let issuer = issuer.clone();

@@ -6,6 +6,7 @@
 //! | `ashlar_cache_namespace_received_bytes_total`, `_namespace_sent_bytes_total` | bodies of requests and answers |
 //! | `ashlar_cache_namespace_hits_total`, `_namespace_misses_total` | results that were asked for |
 //! | `ashlar_cache_namespace_refusals_total{namespace, reason}` | requests refused for `rights`, `quota` or `rate` |
+//! | `ashlar_cache_namespace_refused_blobs_total{namespace}` | blobs that were not taken for want of room, those within batches too |
 //! | `ashlar_cache_namespace_held_bytes`, `_namespace_limit_bytes` | what it holds, and may hold; 0 for no limit |
 //!
 //! Clients make namespaces, and nobody but Prometheus pays for labels. So at most [`MOST`] have their
@@ -21,6 +22,8 @@ use ashlar_store::counters::Count;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+
+use crate::stores::HolderUsage;
 
 /// The namespaces that have a label of their own.
 pub const MOST: usize = 200;
@@ -69,17 +72,6 @@ impl Counts {
             Refusal::Rate => self.rate.one(),
         }
     }
-}
-
-/// What a namespace holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The namespace.
-    pub namespace: String,
-    /// Bytes that it holds.
-    pub bytes: u64,
-    /// Bytes that it may hold; 0 for no limit.
-    pub limit: u64,
 }
 
 /// The counts of namespaces.
@@ -137,7 +129,11 @@ impl ByNamespace {
     }
 
     /// What there is now, for the page.
-    pub fn reader(&self, held: &[Held]) -> impl Collector + use<> {
+    pub fn reader(
+        &self,
+        held: &[HolderUsage],
+        refused: &[(Arc<str>, u64)],
+    ) -> impl Collector + use<> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let counts = known
             .iter()
@@ -148,13 +144,24 @@ impl ByNamespace {
         let (first, rest) = held.split_at(held.len().min(MOST));
         let mut held = first.to_vec();
         if !rest.is_empty() {
-            held.push(Held {
+            held.push(HolderUsage {
                 namespace: OTHER.to_owned(),
                 bytes: rest.iter().map(|one| one.bytes).sum(),
-                limit: 0,
+                limit_bytes: 0,
             });
         }
-        Reader { counts, held }
+        let mut refused = refused.to_vec();
+        // Those who were refused most, for as many labels as there may be.
+        refused.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        let rest = refused.split_off(refused.len().min(MOST));
+        if !rest.is_empty() {
+            refused.push((OTHER.into(), rest.iter().map(|(_, count)| count).sum()));
+        }
+        Reader {
+            counts,
+            held,
+            refused,
+        }
     }
 }
 
@@ -171,7 +178,8 @@ impl Known {
 #[derive(Debug)]
 struct Reader {
     counts: Vec<(String, Arc<Counts>)>,
-    held: Vec<Held>,
+    held: Vec<HolderUsage>,
+    refused: Vec<(Arc<str>, u64)>,
 }
 
 type Read = fn(&Counts) -> u64;
@@ -214,6 +222,7 @@ impl Collector for Reader {
             }
         }
         self.encode_refusals(&mut encoder)?;
+        self.encode_refused_blobs(&mut encoder)?;
         self.encode_held(&mut encoder)
     }
 }
@@ -242,8 +251,24 @@ impl Reader {
         Ok(())
     }
 
+    fn encode_refused_blobs(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "namespace_refused_blobs",
+            "Blobs not taken because their namespace may hold no more",
+            None,
+            MetricType::Counter,
+        )?;
+        for (namespace, count) in &self.refused {
+            let labels = [("namespace", &**namespace)];
+            family
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
     fn encode_held(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let gauges: [(&str, &str, fn(&Held) -> u64); 2] = [
+        let gauges: [(&str, &str, fn(&HolderUsage) -> u64); 2] = [
             (
                 "namespace_held_bytes",
                 "Bytes that a namespace holds",
@@ -252,7 +277,7 @@ impl Reader {
             (
                 "namespace_limit_bytes",
                 "Bytes that a namespace may hold, 0 for no limit",
-                |held| held.limit,
+                |held| held.limit_bytes,
             ),
         ];
         for (name, help, read) in gauges {
@@ -273,9 +298,9 @@ mod tests {
 
     use super::*;
 
-    fn page(namespaces: &ByNamespace, held: &[Held]) -> String {
+    fn page(namespaces: &ByNamespace, held: &[HolderUsage]) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(namespaces.reader(held)));
+        registry.register_collector(Box::new(namespaces.reader(held, &[("full".into(), 3)])));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry).expect("a page");
         page
@@ -326,10 +351,10 @@ mod tests {
 
     #[test]
     fn what_the_small_ones_hold_is_added_up() {
-        let held = |number: usize| Held {
+        let held = |number: usize| HolderUsage {
             namespace: format!("n{number}"),
             bytes: 10,
-            limit: 100,
+            limit_bytes: 100,
         };
         let held: Vec<_> = (0..MOST + 3).map(held).collect();
         let page = page(&ByNamespace::default(), &held);
@@ -337,6 +362,7 @@ mod tests {
             page.contains("namespace_held_bytes{namespace=\"other\"} 30"),
             "{page}"
         );
+        assert!(page.contains("namespace_refused_blobs_total{namespace=\"full\"} 3"));
         assert!(
             page.contains("namespace_limit_bytes{namespace=\"n0\"} 100"),
             "{page}"

@@ -71,6 +71,14 @@ impl Place {
         self.instances.first().map_or("", String::as_str)
     }
 
+    /// The name under which it is counted what is done here: the holder's, where there are any.
+    pub fn counted(&self) -> &str {
+        match self.holder() {
+            "" => self.instance(),
+            holder => holder,
+        }
+    }
+
     /// Whose the blobs of the name are.
     pub fn holder(&self) -> &str {
         self.holders.first().map_or("", String::as_str)

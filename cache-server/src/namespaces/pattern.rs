@@ -83,6 +83,15 @@ impl Pattern {
         self.segments.iter().filter(|part| part.is_none()).count()
     }
 
+    /// Whether it fits every name that another one fits.
+    pub fn has_all_of(&self, other: &Self) -> bool {
+        let pairs = self.segments.iter().zip(&other.segments);
+        self.segments.len() <= other.segments.len()
+            && pairs
+                .into_iter()
+                .all(|(own, theirs)| own.is_none() || own == theirs)
+    }
+
     /// How it fits a name or the beginning of one; `None` if it does not.
     pub fn find<'n>(&self, name: &'n str) -> Option<Found<'n>> {
         let mut stars = Vec::new();

@@ -11,10 +11,13 @@ use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::request::action;
+use super::signers::{Place as Envelope, envelope_of, signers, signers_of};
+use crate::audit::What;
 use crate::metrics::Metrics;
 use crate::auth::Right;
 use crate::stores::Stores;
-use crate::stores::view::{Kind, View};
+use crate::stores::kind::Kind;
+use crate::stores::view::View;
 use crate::{limits, status};
 
 /// The service.
@@ -38,10 +41,11 @@ impl ActionCache for ActionCacheService {
         let action = action(request.digest_function, request.action_digest.as_ref())?;
         let found = view.get_one(Kind::Result, &action).await;
         let Some(encoded) = found.map_err(|fault| status::of_fault(&fault))? else {
-            self.metrics.missed(view.instance());
+            self.metrics.missed(view.counted());
             return Err(Status::not_found("the action has no result here"));
         };
-        self.metrics.hit(view.instance());
+        self.metrics.hit(view.counted());
+        view.charge(encoded.len() as u64)?;
         let mut result = decode(&encoded)?;
         let wanted = Inline {
             stdout: request.inline_stdout,
@@ -70,9 +74,11 @@ impl ActionCache for ActionCacheService {
             .action_result
             .ok_or_else(|| Status::invalid_argument("action_result is not set"))?;
         let encoded = Bytes::from(result.encode_to_vec());
+        view.charge(encoded.len() as u64)?;
         check_complete(&view, &encoded, action.function).await?;
         let put = view.put(Kind::Result, &action, encoded).await;
         put.map_err(|fault| status::of_fault(&fault))?;
+        note_written(&view, &action, &result).await;
         Ok(Response::new(result))
     }
 }
@@ -84,6 +90,31 @@ pub fn decode(encoded: &[u8]) -> Result<reapi::ActionResult, Status> {
             &Fault::new(FaultKind::Internal, "a stored result cannot be decoded").caused_by(error),
         )
     })
+}
+
+/// Notes in the audit log that a result was written, and who says that it has signed it.
+pub async fn note_written(view: &View, action: &CasDigest, result: &reapi::ActionResult) {
+    if !view.is_audited() {
+        return;
+    }
+    let signers = match envelope_of(result, action.function) {
+        Envelope::Nowhere => Vec::new(),
+        Envelope::Here(envelope) => signers(&envelope),
+        Envelope::Blob(blob) => {
+            let read = view.blobs().read_many(&[blob]).await;
+            let named = read.into_iter().map(signers_of);
+            // The result is written, whoever has signed it.
+            named.flat_map(Result::unwrap_or_default).collect()
+        }
+    };
+    view.note(What::Write, |event| {
+        let event = event.to_key(action);
+        if signers.is_empty() {
+            event
+        } else {
+            event.with("signer", signers.join(" "))
+        }
+    });
 }
 
 /// Fails unless all that a result names is there for whoever stores it: blobs first, key second.

@@ -17,9 +17,11 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::action_cache::{check_complete, decode};
 use super::request::{digests, function};
+use crate::audit::What;
 use crate::auth::Right;
 use crate::stores::Stores;
-use crate::stores::view::{Kind, View};
+use crate::stores::kind::Kind;
+use crate::stores::view::View;
 use crate::{limits, status};
 
 /// The service.
@@ -154,6 +156,9 @@ impl CacheMounts for CacheMountsService {
                 .swap(Kind::CacheMount, &key, there.as_ref(), encoded)
                 .await;
             if swapped.map_err(|fault| status::of_fault(&fault))? {
+                view.note(What::Write, |event| {
+                    event.to_key(key).with("cache_mount", request.name)
+                });
                 snapshot.trees = request.trees;
                 return Ok(Response::new(snapshot));
             }

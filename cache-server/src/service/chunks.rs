@@ -21,7 +21,8 @@ use tonic::Status;
 use super::action_cache::decode;
 use crate::auth::Right;
 use crate::status;
-use crate::stores::view::{Kind, View};
+use crate::stores::kind::Kind;
+use crate::stores::view::View;
 
 /// The size of a chunk on average.
 pub const AVERAGE: usize = 512 << 10;
@@ -45,6 +46,7 @@ pub async fn of_blob(view: &View, blob: &CasDigest) -> Result<Vec<CasDigest>, St
             "the chunks of {blob} are not known, and you may not let them be stored"
         )));
     }
+    view.charge(blob.size)?;
     let chunks = split(&**view.blobs(), blob).await;
     let chunks = chunks.map_err(|fault| status::of_fault(&fault))?;
     remember(view, blob, &chunks).await;

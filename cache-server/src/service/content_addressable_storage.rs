@@ -70,6 +70,7 @@ impl ContentAddressableStorage for CasService {
         let request = request.into_inner();
         let function = function(request.digest_function)?;
         let bytes = check_update_size(&request.requests)?;
+        view.charge(bytes)?;
         let _memory = self.uploads.reserve(bytes).await?;
 
         let mut outcomes = Vec::with_capacity(request.requests.len());
@@ -116,6 +117,7 @@ impl ContentAddressableStorage for CasService {
         if total > limits::BATCH {
             return Err(too_large(total));
         }
+        view.charge(total)?;
         let _memory = self.uploads.reserve(total).await?;
         let zstd = request
             .acceptable_compressors
@@ -290,6 +292,7 @@ impl CasService {
             )));
         }
         check_blob_size(&blob, self.max_blob)?;
+        view.charge(blob.size)?;
         chunks::splice(view, &blob, chunks).await
     }
 }
@@ -412,6 +415,7 @@ impl Walk {
             group.extend(self.queue.pop_front());
         }
         group.retain(|directory| directory.size <= limits::BATCH);
+        self.view.charge(group.iter().map(|one| one.size).sum())?;
         let read = self.view.blobs().read_many(&group).await;
         for (digest, read) in group.iter().zip(read) {
             let bytes = match read {

@@ -10,10 +10,13 @@
 //! | [`leases`] | leave to make something alone |
 //! | [`pins`] | results that are not evicted |
 //! | [`cache_mounts`] | contents of cache mounts |
+//! | [`admin`] | what only those may do who look after the cache |
 //!
-//! They share [`request`] (what all requests have) and [`compression`].
+//! They share [`request`] (what all requests have), [`compression`] and [`signers`] (who has signed
+//! a result).
 
 pub mod action_cache;
+pub mod admin;
 pub mod byte_stream;
 pub mod cache_mounts;
 pub mod capabilities;
@@ -24,3 +27,4 @@ pub mod leases;
 pub mod pins;
 pub mod request;
 pub mod results;
+pub mod signers;

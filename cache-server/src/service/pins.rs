@@ -10,10 +10,11 @@ use ashlar_store::clock::Clock;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::request::action;
+use crate::audit::What;
 use crate::auth::Right;
 use crate::status;
 use crate::stores::Stores;
-use crate::stores::view::Kind;
+use crate::stores::kind::Kind;
 
 /// The longest that anything is pinned for.
 const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -62,6 +63,9 @@ impl Pins for PinsService {
         }
         let pinned = view.pin(&action, until).await;
         pinned.map_err(|fault| status::of_fault(&fault))?;
+        view.note(What::Pin, |event| {
+            event.to_key(action).with("seconds", ttl.as_secs())
+        });
         Ok(Response::new(ext::PinResponse {
             until: Some(time_to_wire(until)),
         }))
@@ -77,6 +81,7 @@ impl Pins for PinsService {
         let action = action(request.digest_function, request.action.as_ref())?;
         let unpinned = view.unpin(&action).await;
         unpinned.map_err(|fault| status::of_fault(&fault))?;
+        view.note(What::Unpin, |event| event.to_key(action));
         Ok(Response::new(ext::UnpinResponse {}))
     }
 }

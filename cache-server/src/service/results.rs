@@ -9,12 +9,12 @@ use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::action_cache::{Gap, Inline, commit, decode, fill, gaps};
+use super::action_cache::{Gap, Inline, commit, decode, fill, gaps, note_written};
 use super::request::{action, digests, function};
 use crate::metrics::Metrics;
 use crate::auth::Right;
 use crate::stores::Stores;
-use crate::stores::view::Kind;
+use crate::stores::kind::Kind;
 use crate::{limits, status};
 
 /// Keys that are looked up at once.
@@ -78,9 +78,9 @@ impl Results for ResultsService {
                         index: response.looked_at,
                         result: Some(result),
                     });
-                    self.metrics.hit(view.instance());
+                    self.metrics.hit(view.counted());
                 } else {
-                    self.metrics.missed(view.instance());
+                    self.metrics.missed(view.counted());
                 }
                 response.looked_at += 1;
             }
@@ -96,6 +96,7 @@ impl Results for ResultsService {
                 break;
             }
         }
+        view.charge(limits::BATCH.saturating_sub(room))?;
         Ok(Response::new(response))
     }
 
@@ -115,9 +116,15 @@ impl Results for ResultsService {
             number: request.fencing_number,
         });
         let encoded = Bytes::from(result.encode_to_vec());
+        view.charge(encoded.len() as u64)?;
         let now = commit(&view, &action, encoded.clone(), fence.as_ref()).await?;
         let already_there = now != encoded;
-        let result = if already_there { decode(&now)? } else { result };
+        let result = if already_there {
+            decode(&now)?
+        } else {
+            note_written(&view, &action, &result).await;
+            result
+        };
         Ok(Response::new(ext::CommitResponse {
             result: Some(result),
             already_there,

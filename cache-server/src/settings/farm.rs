@@ -111,6 +111,17 @@ fn of_a_farm(options: &Options) -> Option<&'static str> {
     set.into_iter().find(|(_, set)| *set).map(|(name, _)| name)
 }
 
+/// Settings as lines of a file.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// Names with texts.
+    pub(super) texts: Vec<(&'static str, String)>,
+    /// Lines with other values.
+    pub(super) others: Vec<String>,
+    /// The table at the end.
+    pub(super) table: String,
+}
+
 impl FarmSettings {
     /// The settings that options make; `None` for a server that has its store on disk.
     pub fn resolve(options: &mut Options) -> Result<Option<Self>, SettingsError> {
@@ -147,9 +158,8 @@ impl FarmSettings {
         }))
     }
 
-    /// What is in force, as a file would say it: lines with texts, others, and the table at its end.
-    /// What opens doors is left out.
-    pub(super) fn as_file(&self) -> (Vec<(&'static str, String)>, Vec<String>, String) {
+    /// What is in force, as a file would say it. What opens doors is left out.
+    pub(super) fn as_file(&self) -> Lines {
         let path = |path: &PathBuf| path.display().to_string();
         let mut texts = vec![
             ("redis", without_password(&self.redis)),
@@ -186,7 +196,11 @@ impl FarmSettings {
         if !table.is_empty() {
             table.insert_str(0, "\n[object-options]\n");
         }
-        (texts, others, table)
+        Lines {
+            texts,
+            others,
+            table,
+        }
     }
 }
 

@@ -513,8 +513,9 @@ impl Settings {
         text("unused_for", self.unused_for.to_string());
         text("scrub", self.scrub.to_string());
         text("max_blob", self.max_blob.to_string());
-        let (farm, others, table) = self.farm.as_ref().map(farm::FarmSettings::as_file).unwrap_or_default();
-        for (name, value) in farm {
+        let farm = self.farm.as_ref().map(farm::FarmSettings::as_file);
+        let farm = farm.unwrap_or_default();
+        for (name, value) in farm.texts {
             text(name, value);
         }
         text("listen", self.listen.to_string());
@@ -546,13 +547,13 @@ impl Settings {
             text("trace", trace.to_string());
         }
         text("trace_sample", self.trace_sample.to_string());
-        lines.extend(others);
+        lines.extend(farm.others);
         lines.push(format!("max_connections = {}", self.max_connections));
         lines.push(format!("read_only = {}", self.read_only));
         if let Some(tls) = &self.tls {
             lines.push(format!("tls_client_required = {}", tls.client_required));
         }
-        lines.push(table);
+        lines.push(farm.table);
         // Tables come last. What was read from a file can be written into one.
         lines.push(toml::to_string(&self.trust).unwrap_or_default());
         lines.push(toml::to_string(&self.namespace_tables).unwrap_or_default());

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
+use ashlar_store::counters::Counters;
 use ashlar_store::disk::DiskStore;
+use ashlar_store::lease::counted::CountedLeases;
 use ashlar_store::lease::local::LocalLeases;
 use ashlar_store::lease::rules::first_number;
 use ashlar_store::traced::traced;
@@ -18,16 +20,19 @@ use super::{Engines, Item, Page, Upkeep, Usage};
 impl Engines {
     /// A store on disk.
     pub fn on_disk(store: &Arc<DiskStore>) -> Self {
+        let counters = Arc::<Counters>::default();
+        let leases = LocalLeases::new(first_number(store.epoch()), traced("disk", store));
         Self {
             blobs: traced("disk", store),
             results: traced("disk", store),
-            leases: Arc::new(LocalLeases::new(first_number(store.epoch()), store.clone())),
+            leases: Arc::new(CountedLeases::new(leases, counters.clone())),
             possession: store.clone(),
             upkeep: Arc::new(DiskUpkeep {
                 store: store.clone(),
                 probed: Mutex::new(None),
             }),
             removals: store.removals(),
+            counters,
         }
     }
 }
@@ -42,6 +47,9 @@ struct DiskUpkeep {
 
 /// A store that took a write so lately is not made to write again for it.
 const PROBED_FOR: Duration = Duration::from_secs(10);
+
+/// Results of one page of a walk have about so many bytes at most.
+const PAGE_BYTES: usize = 8 << 20;
 
 /// The name under which the store is made to write.
 const PROBE: &str = "readiness";
@@ -102,21 +110,29 @@ impl Upkeep for DiskUpkeep {
     ) -> BoxFuture<'a, Result<Page, Fault>> {
         Box::pin(async move {
             let walked = self.store.walk(after, limit).await?;
-            let mut items = Vec::with_capacity(walked.results.len());
-            for (key, last_used) in walked.results {
-                // One that went meanwhile is left out.
-                if let Some(result) = self.store.peek(&key).await? {
-                    items.push(Item {
-                        key,
-                        last_used,
-                        result,
-                    });
-                }
-            }
-            Ok(Page {
-                items,
+            let mut page = Page {
+                items: Vec::with_capacity(walked.results.len()),
                 next: walked.next,
-            })
+            };
+            let mut bytes = 0;
+            let mut results = walked.results.into_iter().peekable();
+            while let Some((key, last_used)) = results.next() {
+                // One that went meanwhile is left out.
+                let Some(result) = self.store.peek(&key).await? else {
+                    continue;
+                };
+                bytes += result.len();
+                if bytes >= PAGE_BYTES && results.peek().is_some() {
+                    page.next = Some(DiskStore::behind(&key));
+                    results.by_ref().for_each(drop);
+                }
+                page.items.push(Item {
+                    key,
+                    last_used,
+                    result,
+                });
+            }
+            Ok(page)
         })
     }
 

@@ -39,6 +39,7 @@ use ashlar_store::rendezvous::Rendezvous;
 use ashlar_store::rendezvous::members::{Members, PeerSettings};
 use ashlar_store::task::{Task, spawn};
 use ashlar_store::tiered::{TieredBlobs, Writes};
+use ashlar_store::traced::traced;
 use ashlar_store::{ActionCache as _, BlobStore, Fault, FaultKind};
 
 use super::{Engines, Item, Page, StoreState, Upkeep, Usage};
@@ -167,7 +168,7 @@ impl Farm {
         let objects: Arc<dyn BlobStore> = far.objects.clone();
         let own_blobs: Arc<dyn BlobStore> = match near {
             Some(near) => Arc::new(
-                TieredBlobs::new(near.clone(), objects.clone(), Writes::Both)
+                TieredBlobs::new(traced("near", near), objects.clone(), Writes::Both)
                     .counted(counters.clone()),
             ),
             None => objects.clone(),

@@ -3,23 +3,34 @@
 //! | module | subject |
 //! |---|---|
 //! | [`view`] | what a request sees of it: the only way of services to blobs and results |
+//! | [`oversight`] | what those see who look after all results |
+//! | [`kind`] | what is kept under the digests of actions |
 //! | [`disk`] | a store on disk |
+//! | [`farm`] | Redis, an object store, and what is near |
+//! | [`backing`] | which of the two the settings ask for |
 
+pub mod backing;
 pub mod disk;
+pub mod farm;
+pub mod kind;
+pub mod oversight;
 pub mod view;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
+use ashlar_store::counters::Counters;
 use ashlar_store::completeness::{Completeness, LIFETIME};
-use ashlar_store::{ActionCache, BlobStore, Fault, LeaseStore, Possession};
+use ashlar_store::{ActionCache, BlobStore, Fault, FaultKind, LeaseStore, Possession};
 use bytes::Bytes;
 
+use crate::audit::Audit;
+use crate::fair::Fair;
 use crate::namespaces::Namespaces;
 
 /// What stores are made of.
@@ -37,6 +48,8 @@ pub struct Engines {
     pub upkeep: Arc<dyn Upkeep>,
     /// Grows whenever a blob leaves the store, as far as this server learns of it.
     pub removals: Arc<AtomicU64>,
+    /// What the stores count of themselves.
+    pub counters: Arc<Counters>,
 }
 
 /// The stores of a server. What a request sees of them is a [`view::View`].
@@ -47,6 +60,19 @@ pub struct Stores {
     results: Arc<Completeness>,
     /// How namespaces are set up; `None` where all who come in trust each other.
     namespaces: Option<Arc<ArcSwap<Namespaces>>>,
+    fair: Arc<Fair>,
+    audit: Audit,
+}
+
+/// What a holder of blobs holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderUsage {
+    /// Its namespace.
+    pub namespace: String,
+    /// Bytes of its blobs.
+    pub bytes: u64,
+    /// What it may hold; 0 for no limit.
+    pub limit_bytes: u64,
 }
 
 impl Stores {
@@ -57,6 +83,8 @@ impl Stores {
             results: Arc::new(results.with_removals(engines.removals.clone())),
             engines,
             namespaces: None,
+            fair: Arc::default(),
+            audit: Audit::none(),
         }
     }
 
@@ -69,9 +97,41 @@ impl Stores {
         }
     }
 
+    /// The same, with a place where it is noted who did what.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Audit) -> Self {
+        self.audit = audit;
+        self
+    }
+
+    /// Those who hold the most, the largest first; none where all who come in trust each other.
+    pub async fn largest_holders(&self, most: usize) -> Result<Vec<HolderUsage>, Fault> {
+        let Some(namespaces) = &self.namespaces else {
+            return Ok(Vec::new());
+        };
+        let largest = self.engines.possession.largest(most).await?;
+        let namespaces = namespaces.load();
+        let usage = largest.into_iter().map(|(namespace, bytes)| HolderUsage {
+            limit_bytes: namespaces.place(&namespace).limits.held.unwrap_or(0),
+            namespace,
+            bytes,
+        });
+        Ok(usage.collect())
+    }
+
     /// What only the server itself asks.
     pub fn upkeep(&self) -> &dyn Upkeep {
         &*self.engines.upkeep
+    }
+
+    /// Those who were not let store blobs for want of room, and how many blobs.
+    pub fn refused_blobs(&self) -> Vec<(Arc<str>, u64)> {
+        self.fair.refused_blobs()
+    }
+
+    /// What the stores count of themselves.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.engines.counters.clone()
     }
 
     /// How many leases are held, as far as that is known without asking others.
@@ -112,6 +172,50 @@ pub trait Upkeep: Send + Sync + fmt::Debug {
 
     /// Fails unless the store can be read and written now.
     fn ready(&self) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// How each of the stores is that this one is made of.
+    fn states(&self) -> BoxFuture<'_, Vec<StoreState>> {
+        Box::pin(async move { vec![StoreState::of("store", true, self.ready()).await] })
+    }
+}
+
+/// So long a store may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How a store is.
+#[derive(Debug)]
+pub struct StoreState {
+    /// Its name, for people and metrics.
+    pub name: &'static str,
+    /// Whether nothing can be served without it.
+    pub needed: bool,
+    /// Why it cannot be used; `None` if it can.
+    pub fault: Option<Fault>,
+    /// What else is to be said of it.
+    pub note: Option<String>,
+}
+
+impl StoreState {
+    /// How a store is that is asked now.
+    pub async fn of(
+        name: &'static str,
+        needed: bool,
+        ready: impl Future<Output = Result<(), Fault>>,
+    ) -> Self {
+        let fault = match tokio::time::timeout(ANSWER, ready).await {
+            Ok(ready) => ready.err(),
+            Err(_) => Some(Fault::new(
+                FaultKind::Unavailable,
+                format!("{name} does not answer"),
+            )),
+        };
+        Self {
+            name,
+            needed,
+            fault,
+            note: None,
+        }
+    }
 }
 
 /// What a store holds.

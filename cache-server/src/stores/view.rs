@@ -18,62 +18,28 @@ use ashlar_store::{BlobStore, Fault, LeaseStore};
 use bytes::Bytes;
 use tonic::{Request, Status};
 
+use super::kind::Kind;
 use super::{Page, Stores, Upkeep};
+use crate::audit::{Event, What};
 use crate::auth::caller::require;
 use crate::auth::{Caller, Right};
+use crate::fair::Holder;
+use crate::fair::quota::Quota;
 use crate::metrics::request::Notes;
-use crate::namespaces::Place;
+use crate::namespaces::{Limits, Place};
 use crate::service::request::check_instance;
-
-/// What is kept under the digests of actions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Results of actions.
-    Result,
-    /// The latest snapshots of cache mounts.
-    CacheMount,
-    /// Which chunks a blob consists of.
-    Chunks,
-}
-
-impl Kind {
-    /// What the names begin with under which the stores know it. No client can name them: their
-    /// first segment is a keyword.
-    const fn prefix(self) -> Option<&'static str> {
-        match self {
-            Self::Result => None,
-            Self::CacheMount => Some("operations/cache-mounts"),
-            Self::Chunks => Some("operations/chunks"),
-        }
-    }
-
-    /// The name under which the stores know what an instance keeps of it.
-    fn instance(self, instance: &str) -> String {
-        match self.prefix() {
-            Some(prefix) if self == Self::Chunks && instance.is_empty() => prefix.to_owned(),
-            Some(prefix) => format!("{prefix}/{instance}"),
-            None => instance.to_owned(),
-        }
-    }
-
-    /// What a name of the stores means: what is kept under it, and whose it is.
-    pub fn of(name: &str) -> (Self, &str) {
-        for kind in [Self::CacheMount, Self::Chunks] {
-            let rest = kind.prefix().and_then(|prefix| name.strip_prefix(prefix));
-            if let Some(rest) = rest {
-                return (kind, rest.strip_prefix('/').unwrap_or(rest));
-            }
-        }
-        (Self::Result, name)
-    }
-}
+use crate::status;
+use crate::tls::Peer;
 
 /// What a request sees.
 #[derive(Debug, Clone)]
 pub struct View {
     stores: Stores,
     caller: Caller,
+    peer: Option<Peer>,
     place: Arc<Place>,
+    /// Whose use is counted; `None` if nothing is limited.
+    holder: Option<Arc<Holder>>,
     blobs: Arc<dyn BlobStore>,
     results: Arc<Completeness>,
 }
@@ -87,36 +53,77 @@ impl Stores {
         right: Right,
     ) -> Result<View, Status> {
         check_instance(instance)?;
-        Notes::namespace(request, instance);
-        require(request, right, instance)?;
-        Ok(self.view(Caller::of(request), instance))
+        let place = match &self.namespaces {
+            Some(namespaces) => namespaces.load().place(instance),
+            None => Place::shared(instance),
+        };
+        Notes::namespace(request, place.counted());
+        require(request, right, instance).inspect_err(|refused| {
+            let what = match right {
+                Right::Read => What::Read,
+                Right::Write => What::Write,
+                Right::Lease => What::Lease,
+                Right::Admin => What::Admin,
+            };
+            let event = Event::of(what, request).in_namespace(instance);
+            self.audit.note(event.ended(refused));
+        })?;
+        let caller = Caller::of(request);
+        let peer = request.extensions().get().cloned();
+        let view = if self.namespaces.is_none() {
+            self.whole(caller, peer, place)
+        } else {
+            self.part(caller, peer, place)
+        };
+        if let Some(holder) = &view.holder {
+            let counted = holder.request(&view.place.limits);
+            counted.map_err(|haste| status::of_haste(&holder.name, &haste))?;
+        }
+        Ok(view)
     }
 
-    fn view(&self, caller: Caller, instance: &str) -> View {
-        let Some(namespaces) = &self.namespaces else {
-            return View {
-                stores: self.clone(),
-                caller,
-                place: Arc::new(Place::shared(instance)),
-                blobs: self.engines.blobs.clone(),
-                results: self.results.clone(),
-            };
-        };
-        let place = namespaces.load().place(instance);
+    /// Where all who come in trust each other.
+    fn whole(&self, caller: Caller, peer: Option<Peer>, place: Place) -> View {
+        View {
+            stores: self.clone(),
+            caller,
+            peer,
+            place: Arc::new(place),
+            holder: None,
+            blobs: self.engines.blobs.clone(),
+            results: self.results.clone(),
+        }
+    }
+
+    /// Where they do not.
+    fn part(&self, caller: Caller, peer: Option<Peer>, place: Place) -> View {
         let mut holders = place.holders.iter().cloned();
         let own = holders.next().unwrap_or_default();
-        let blobs: Arc<dyn BlobStore> = Arc::new(Possessed::new(
+        let possession = &self.engines.possession;
+        let is_limited = place.limits != Limits::default();
+        let holder = is_limited.then(|| self.fair.of(&own));
+        let mut blobs: Arc<dyn BlobStore> = Arc::new(Possessed::new(
             self.engines.blobs.clone(),
-            self.engines.possession.clone(),
+            possession.clone(),
             own,
             holders,
         ));
+        if let (Some(holder), Some(limit)) = (&holder, place.limits.held) {
+            blobs = Arc::new(Quota {
+                blobs,
+                possession: possession.clone(),
+                holder: holder.clone(),
+                limit,
+            });
+        }
         // No name has an empty segment: this names the holders and nothing else.
         let sight = place.holders.join("//");
         View {
             stores: self.clone(),
             caller,
+            peer,
             place: Arc::new(place),
+            holder,
             results: Arc::new(self.results.of_view(sight.into(), blobs.clone())),
             blobs,
         }
@@ -137,6 +144,35 @@ impl View {
     /// Whether the caller may do something else here, too.
     pub fn may(&self, right: Right) -> bool {
         self.caller.may(right, self.instance())
+    }
+
+    /// The name under which what the caller does is counted.
+    pub fn counted(&self) -> &str {
+        self.place.counted()
+    }
+
+    /// Counts bytes that come or go, if those that came before were not too many.
+    pub fn charge(&self, bytes: u64) -> Result<(), Status> {
+        let Some(holder) = &self.holder else {
+            return Ok(());
+        };
+        let counted = holder.bytes(bytes, &self.place.limits);
+        counted.map_err(|haste| status::of_haste(&holder.name, &haste))
+    }
+
+    /// Notes in the audit log what the caller did here, with what `say` adds.
+    pub fn note(&self, what: What, say: impl FnOnce(Event) -> Event) {
+        if self.is_audited() {
+            let event = Event::new(what).by(&self.caller).from(self.peer.as_ref());
+            self.stores
+                .audit
+                .note(say(event.in_namespace(self.instance())));
+        }
+    }
+
+    /// Whether what is noted is read by anybody.
+    pub const fn is_audited(&self) -> bool {
+        self.stores.audit.is_on()
     }
 
     /// The blobs that can be seen. What is written is the namespace's own.
@@ -290,19 +326,5 @@ impl View {
 
     fn upkeep(&self) -> &dyn Upkeep {
         self.stores.upkeep()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_the_stores_say_what_is_kept_and_whose_it_is() {
-        for kind in [Kind::Result, Kind::CacheMount, Kind::Chunks] {
-            for instance in ["", "acme/web/main"] {
-                assert_eq!(Kind::of(&kind.instance(instance)), (kind, instance));
-            }
-        }
     }
 }

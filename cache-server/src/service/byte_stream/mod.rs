@@ -66,6 +66,8 @@ impl ByteStream for ByteStreamService {
             offset,
             limit: (limit > 0).then_some(limit),
         };
+        let rest = name.blob.size - offset;
+        view.charge(range.limit.map_or(rest, |limit| limit.min(rest)))?;
         let open = || async {
             let bytes = view.blobs().read(&name.blob, range).await;
             bytes.map_err(|fault| status::of_fault(&fault))
@@ -106,8 +108,14 @@ impl ByteStream for ByteStreamService {
         if is_there(&view, &name).await? {
             return Ok(there(&name));
         }
+        let offset = u64::try_from(first.write_offset)
+            .map_err(|_| Status::invalid_argument("write_offset is negative"))?;
+        view.charge(name.blob.blob.size.saturating_sub(offset))?;
         match name.blob.compressor {
-            Compressor::Identity => self.write_plain(&view, &name, first, messages).await,
+            Compressor::Identity => {
+                self.write_plain(&view, &name, offset, first, messages)
+                    .await
+            }
             Compressor::Zstd => self.write_compressed(&view, &name, first, messages).await,
         }
     }
@@ -171,19 +179,14 @@ impl ByteStreamService {
         &self,
         view: &View,
         name: &UploadName,
+        offset: u64,
         first: bytestream::WriteRequest,
         mut messages: Streaming<bytestream::WriteRequest>,
     ) -> Result<Response<bytestream::WriteResponse>, Status> {
-        let start = u64::try_from(first.write_offset)
-            .map_err(|_| Status::invalid_argument("write_offset is negative"))?;
+        let session = session(view, name);
         let mut upload = self
             .uploads
-            .attach(
-                &session(view, name),
-                view.blobs(),
-                &name.blob.blob,
-                start,
-            )
+            .attach(&session, view.blobs(), &name.blob.blob, offset)
             .await?;
         let mut message = first;
         loop {

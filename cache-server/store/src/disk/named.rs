@@ -33,7 +33,17 @@ pub struct Walked {
 /// How many entries are looked at in one go.
 const PAGE: usize = 1000;
 
+/// Names a place in the order of the index.
+fn token(key: &Key) -> String {
+    hex::encode(key.as_bytes())
+}
+
 impl DiskStore {
+    /// The place to go on with a walk behind this result, whether it is there or not.
+    pub fn behind(result: &ActionKey) -> String {
+        token(&Key::result(result))
+    }
+
     /// The value under a name.
     pub async fn named(&self, name: &str) -> Result<Option<Named>, Fault> {
         /// How often the value may change while it is read.
@@ -130,7 +140,7 @@ impl DiskStore {
                 .index
                 .read(|index| index.page(&from, &end, limit.max(1)))?;
             let is_last = page.len() < limit.max(1);
-            let last = page.last().map(|(key, _)| hex::encode(key.as_bytes()));
+            let last = page.last().map(|(key, _)| token(key));
             let results = page.iter().filter_map(|(key, entry)| {
                 let used = UNIX_EPOCH + Duration::from_secs(u64::from(entry.used));
                 Some((key.as_result()?, used))

@@ -10,9 +10,11 @@
 //! |---|---|
 //! | [`rules`] | the rules, as a state machine |
 //! | [`local`] | the leases of one process |
+//! | [`counted`] | leases whose outcomes are counted |
 //!
 //! Those that several servers share are in Redis: `crate::redis::leases`.
 
+pub mod counted;
 pub mod local;
 pub mod rules;
 
