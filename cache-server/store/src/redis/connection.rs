@@ -391,7 +391,7 @@ impl Redis {
         for (_, answer) in found {
             if answer.is_ok() {
                 let remedy = Remedy::None(FaultKind::Unavailable);
-                *answer = Err(Trouble::new(remedy, &what));
+                *answer = Err(Trouble::new(remedy, &*what));
             }
         }
     }

@@ -32,10 +32,10 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    pub(super) fn new(remedy: Remedy, error: impl ToString) -> Self {
+    pub(super) fn new(remedy: Remedy, error: impl Into<String>) -> Self {
         Self {
             remedy,
-            error: error.to_string(),
+            error: error.into(),
         }
     }
 
@@ -54,12 +54,12 @@ impl Trouble {
             ErrorKind::InvalidClientConfig => Remedy::None(FaultKind::Internal),
             _ => Remedy::Elsewhere,
         };
-        Self::new(remedy, error)
+        Self::new(remedy, error.to_string())
     }
 
     /// A connection broke, or nothing came over it.
     pub(super) fn broken(error: &RedisError) -> Self {
-        Self::new(Remedy::Unknown, error)
+        Self::new(Remedy::Unknown, error.to_string())
     }
 }
 

@@ -92,7 +92,7 @@ impl Request {
 
     /// With a number as an argument.
     #[must_use]
-    pub(super) fn number(self, number: impl ToString) -> Self {
+    pub(super) fn number(self, number: impl ToString + Copy) -> Self {
         self.arg(number.to_string())
     }
 

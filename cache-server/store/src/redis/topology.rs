@@ -222,7 +222,8 @@ impl Topology {
         if let Value::ServerError(error) = &value {
             return Err(Trouble::answered(error, sentinel));
         }
-        let wrong = |fault: Fault| Trouble::new(Remedy::None(FaultKind::Internal), fault);
+        let wrong =
+            |fault: Fault| Trouble::new(Remedy::None(FaultKind::Internal), fault.to_string());
         let values = answer::array(value).map_err(wrong)?;
         let [host, port] = &values[..] else {
             let what = format!("the Sentinel {sentinel} knows no master {name}");
@@ -281,7 +282,7 @@ impl Topology {
             return Err(Trouble::answered(error, &node.host));
         }
         let ranges = parse_ranges(value, &node.host);
-        ranges.map_err(|fault| Trouble::new(Remedy::None(FaultKind::Internal), fault))
+        ranges.map_err(|fault| Trouble::new(Remedy::None(FaultKind::Internal), fault.to_string()))
     }
 
     fn arrange(&self, ranges: Vec<Range>) -> (Vec<Arc<Node>>, Vec<u16>) {

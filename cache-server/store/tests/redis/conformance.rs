@@ -1,6 +1,6 @@
 //! The stores do what every store must do: over one server, and over a cluster of three.
 
-use std::future::{Future, ready};
+use std::future::ready;
 use std::sync::Arc;
 
 use ashlar_store::conformance;

@@ -13,7 +13,7 @@ use ashlar_store::memory::MemoryStore;
 use ashlar_store::objects::index::BlobIndex as _;
 use ashlar_store::objects::name;
 use ashlar_store::redis::{Redis, RedisIndex, RedisLeases, RedisResults, RedisSettings};
-use ashlar_store::{BlobStore, Fault, LeaseStore, Possession};
+use ashlar_store::{BlobStore, Fault, LeaseStore as _, Possession};
 use ashlar_test_support::redis::{RedisCluster, RedisServer};
 use bytes::Bytes;
 use tokio::sync::Mutex;

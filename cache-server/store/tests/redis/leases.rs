@@ -116,6 +116,9 @@ impl Random {
     }
 }
 
+/// A lease as a client has it from Redis, and its token and number in the model.
+type Believed = (Grant, (String, u64));
+
 /// Lets the time of all leases pass: their ends are long ago.
 fn end_all(server: &RedisServer) {
     let mut client = server.client().unwrap();
@@ -139,7 +142,7 @@ async fn the_scripts_follow_the_rules() {
         let mut model = rules::Leases::new(0, Limits::default());
         let mut now = Duration::ZERO;
         // What each client believes that it holds: in Redis and in the model.
-        let mut believed: HashMap<(usize, u64), (Grant, (String, u64))> = HashMap::new();
+        let mut believed: HashMap<(usize, u64), Believed> = HashMap::new();
         let mut stored: HashMap<usize, String> = HashMap::new();
         for step in 0..120 {
             let which = usize::try_from(random.below(3)).unwrap();

@@ -1,5 +1,6 @@
 //! The stores in Redis, over real servers: see `ashlar_test_support::redis`.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "whatever goes wrong is the failure of a test"
 )]
@@ -12,3 +13,4 @@ mod footing;
 mod index;
 mod leases;
 mod results;
+mod tls;

@@ -116,7 +116,10 @@ async fn pinned_results_stay_until_the_end_of_their_pin() {
     put(&results, &pinned, "pinned").await;
     let left = times_left(&server);
     assert!(left[0] > 900_000, "{left:?}");
-    assert_eq!(results.pinned(now()).await.unwrap(), [pinned.clone()]);
+    assert_eq!(
+        results.pinned(now()).await.unwrap(),
+        std::slice::from_ref(&pinned)
+    );
     let after = later + Duration::from_secs(1);
     assert_eq!(results.pinned(after).await.unwrap(), []);
     results.unpin(&pinned).await.unwrap();

@@ -19,7 +19,7 @@ pub mod server;
 pub use client::{Client, Reply};
 pub use cluster::RedisCluster;
 pub use sentinel::RedisSentinels;
-pub use server::RedisServer;
+pub use server::{RedisServer, free_port};
 
 use std::thread;
 use std::time::{Duration, Instant};

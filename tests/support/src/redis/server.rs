@@ -18,7 +18,7 @@ use super::{PATIENCE, wait_until};
 
 /// A port that nobody listens on now. None of those that the kernel gives to connections, so that a
 /// server that is down for a while can come back to its port.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u16 = 12_000;
     const COUNT: u64 = 20_000;
     loop {

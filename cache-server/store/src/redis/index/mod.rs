@@ -38,6 +38,9 @@ const NOTED: Duration = Duration::from_secs(10 * 60);
 /// So many blobs of one tag go into one script: others wait while it runs.
 const BATCH: usize = 200;
 
+/// So many objects are given at once.
+const MOST: usize = 1 << 20;
+
 /// Where blobs lie and who holds them.
 #[derive(Debug)]
 pub struct RedisIndex {
@@ -196,7 +199,7 @@ impl BlobIndex for RedisIndex {
 
     fn oldest(&self, most: usize) -> BoxFuture<'_, Result<Vec<IndexedObject>, Fault>> {
         Box::pin(async move {
-            let Some(last) = most.checked_sub(1) else {
+            let Some(last) = most.min(MOST).checked_sub(1) else {
                 return Ok(Vec::new());
             };
             let keys = &self.redis.keys;
@@ -266,7 +269,7 @@ impl BlobIndex for RedisIndex {
                 .number(milliseconds(now))
                 .arg("LIMIT")
                 .number(0)
-                .number(most);
+                .number(most.min(MOST));
             let names = answer::array(self.redis.one("condemned", condemned).await?)?;
             names.iter().map(|name| answer::text(Some(name))).collect()
         })
