@@ -243,7 +243,7 @@ async fn serve_peers(settings: &Settings, backing: &Backing) -> Result<Option<Ta
     let connections = listener.connections(settings.max_connections);
     Ok(Some(spawn(async move {
         // Traced as parts of clients' requests, and not counted once more.
-        let mut traced = server().layer(CountLayer(Metrics::default()));
+        let traced = server().layer(CountLayer(Metrics::default()));
         let served = traced.serve_with_incoming_shutdown(
             routes,
             connections,

@@ -333,7 +333,7 @@ mod tests {
             "{shown}"
         );
         let again = resolve(&shown).expect("settings").farm.expect("a farm");
-        let peers = again.peers.expect("peers");
+        let peers = again.peers.as_ref().expect("peers");
         assert_eq!(peers.names, ["a:1", "c:1"]);
         assert_eq!(again.object_options["allow_http"].text(), "true");
         assert_eq!(again.object_options["access_key_id"].text(), "mason");

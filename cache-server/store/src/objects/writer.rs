@@ -457,7 +457,7 @@ async fn write_pack(shared: &Shared, waiting: Vec<Waiting>) {
         packs.written_blobs.add(entries.len() as u64);
     }
     for one in waiting {
-        let answer = written.as_ref().map(|()| ()).map_err(again);
+        let answer = written.as_ref().copied().map_err(again);
         // Whoever has left meanwhile need not know.
         drop(one.done.send(answer));
     }
