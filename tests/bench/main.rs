@@ -20,6 +20,7 @@
 mod arguments;
 mod floor;
 mod generate;
+mod last_step;
 mod load;
 mod measure;
 mod report;

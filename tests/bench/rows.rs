@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::floor;
 use crate::generate;
+use crate::last_step;
 use crate::measure::{Case, Measurement};
 use crate::shared;
 use crate::subject::{Ashlar, Buildah, Site, write};
@@ -33,6 +34,7 @@ pub(crate) struct Row {
 pub(crate) fn all() -> Vec<Row> {
     let mut rows = of_one_machine();
     rows.extend(shared::rows());
+    rows.push(last_step::row());
     rows
 }
 
