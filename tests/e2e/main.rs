@@ -25,6 +25,8 @@ mod debian;
 #[cfg(test)]
 mod failure;
 #[cfg(test)]
+mod farm_image;
+#[cfg(test)]
 mod hunted;
 #[cfg(test)]
 mod image_commands;

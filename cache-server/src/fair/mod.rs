@@ -67,7 +67,9 @@ impl Fair {
     /// Those who were not let store blobs for want of room, and how many blobs: for metrics.
     pub fn refused_blobs(&self) -> Vec<(Arc<str>, u64)> {
         let holders = self.holders();
-        let all = holders.values().map(|holder| (holder.name.clone(), holder.refused_blobs.get()));
+        let all = holders
+            .values()
+            .map(|holder| (holder.name.clone(), holder.refused_blobs.get()));
         all.filter(|(_, count)| *count > 0).collect()
     }
 

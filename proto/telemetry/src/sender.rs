@@ -3,6 +3,7 @@
 //! The thread has its own small runtime: it goes on while the program's runtime is busy, shut down
 //! or of one thread only. Spans wait in a queue of limited length; what does not fit is dropped.
 
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -34,6 +35,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// So long sending a message may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// The thread ends so long before nobody waits for it any more.
+const MARGIN: Duration = Duration::from_millis(100);
+
 /// Takes spans that have ended, and sends them.
 #[derive(Debug)]
 pub(crate) struct Sender {
@@ -50,6 +54,12 @@ struct Shared {
     /// When the last message must have been sent, once the end has begun.
     deadline: Mutex<Option<Instant>>,
     resource: Mutex<Option<Resource>>,
+}
+
+impl Shared {
+    fn deadline(&self) -> Option<Instant> {
+        *locked(&self.deadline)
+    }
 }
 
 impl Sender {
@@ -81,6 +91,7 @@ impl Sender {
             shared: shared.clone(),
             warning: Some((warn, address.to_owned())),
             end,
+            stopping: false,
         };
         thread::Builder::new()
             .name("traces".to_owned())
@@ -109,7 +120,7 @@ impl SpanProcessor for Sender {
     }
 
     fn shutdown_with_timeout(&self, limit: Duration) -> OTelSdkResult {
-        *locked(&self.shared.deadline) = Some(Instant::now() + limit);
+        *locked(&self.shared.deadline) = Some(Instant::now() + limit.saturating_sub(MARGIN));
         self.shared.stop.notify_one();
         let ended = locked(&self.ended).recv_timeout(limit);
         ended.map_err(|_| OTelSdkError::Timeout(limit))
@@ -132,6 +143,8 @@ struct Thread {
     /// The warning that was not given yet, and the address that it names.
     warning: Option<(Warn, String)>,
     end: SyncSender<()>,
+    /// Whether the end has begun.
+    stopping: bool,
 }
 
 impl Thread {
@@ -139,26 +152,24 @@ impl Thread {
         runtime.block_on(async {
             let shared = self.shared.clone();
             let mut batch = Vec::with_capacity(BATCH);
-            loop {
+            while !self.stopping {
                 let gathered = tokio::select! {
                     gathered = gather(&mut self.spans, &mut batch) => gathered,
                     () = shared.stop.notified() => break,
                 };
-                self.send(std::mem::take(&mut batch), Instant::now() + LIMIT)
-                    .await;
+                self.send(std::mem::take(&mut batch)).await;
                 if !gathered {
                     break;
                 }
             }
-            let deadline = *locked(&shared.deadline);
-            let deadline = deadline.unwrap_or_else(|| Instant::now() + LIMIT);
+            self.stopping = true;
             loop {
                 while batch.len() < BATCH
                     && let Ok(span) = self.spans.try_recv()
                 {
                     batch.push(span);
                 }
-                if batch.is_empty() || !self.send(std::mem::take(&mut batch), deadline).await {
+                if batch.is_empty() || !self.send(std::mem::take(&mut batch)).await {
                     break;
                 }
             }
@@ -168,14 +179,28 @@ impl Thread {
     }
 
     /// Whether the collector took it.
-    async fn send(&mut self, batch: Vec<SpanData>, deadline: Instant) -> bool {
+    async fn send(&mut self, batch: Vec<SpanData>) -> bool {
         if batch.is_empty() {
             return true;
         }
         if let Some(resource) = locked(&self.shared.resource).take() {
             self.exporter.set_resource(&resource);
         }
-        let why = match timeout_at(deadline, self.exporter.export(batch)).await {
+        let usual = Instant::now() + LIMIT;
+        let limit = if self.stopping {
+            self.shared.deadline().unwrap_or(usual)
+        } else {
+            usual
+        };
+        let mut export = pin!(self.exporter.export(batch));
+        let sent = tokio::select! {
+            sent = timeout_at(limit, &mut export) => sent,
+            () = self.shared.stop.notified(), if !self.stopping => {
+                self.stopping = true;
+                timeout_at(self.shared.deadline().unwrap_or(usual), &mut export).await
+            }
+        };
+        let why = match sent {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),

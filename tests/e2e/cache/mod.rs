@@ -14,6 +14,7 @@ mod stores;
 mod trouble;
 
 use ashlar_test_support::bases;
+mod traces;
 use ashlar_test_support::command::{Output, TestCommand};
 use ashlar_test_support::context::Context;
 use ashlar_test_support::home::TestHome;
