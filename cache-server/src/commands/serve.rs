@@ -70,11 +70,13 @@ pub fn run(
         Backing::open(settings, environment, &clock::system())?
     };
     let serving = async {
+        // Before anybody can know that the server is there, and stop it.
+        let signals = Signals::new()?;
         let listener = Listener::bind(&settings.listen, &addresses, settings.socket_mode)
             .await
             .map_err(|error| Failure::new("cannot serve").caused_by(error))?;
         let _following = security.follow(source)?;
-        serve(settings, environment, &backing, &security, listener).await
+        serve(settings, environment, &backing, &security, listener, signals).await
     };
     let end = runtime.block_on(serving);
     // Requests that were cut off have no say in when the store is closed.
@@ -96,6 +98,7 @@ async fn serve(
     backing: &Backing,
     security: &Security,
     listener: Listener,
+    mut signals: Signals,
 ) -> Result<End, Failure> {
     let (stores, following) = stores(settings, backing.engines(), security.settings());
     let _following = following;
@@ -112,7 +115,6 @@ async fn serve(
     if let Some(tls) = security.tls() {
         assembled.metrics.watch_certificate(tls.clone());
     }
-    let mut signals = Signals::new()?;
     let _upkeep = spawn(assembled.upkeep());
     let _pages = serve_pages(settings, &assembled).await?;
     let _peers = serve_peers(settings, backing).await?;

@@ -3,7 +3,10 @@
 //! A machine here is a user with a store of their own. Between it and the server there is a
 //! [`Wire`](ashlar_test_support::wire::Wire) where bytes are counted or trouble is made.
 
+mod attacks;
 mod commands;
+mod farm_faults;
+mod farm_history;
 mod faults;
 mod flight;
 mod judges;
@@ -11,10 +14,10 @@ mod machines;
 mod mounts;
 mod server;
 mod stores;
+mod traces;
 mod trouble;
 
 use ashlar_test_support::bases;
-mod traces;
 use ashlar_test_support::command::{Output, TestCommand};
 use ashlar_test_support::context::Context;
 use ashlar_test_support::home::TestHome;
