@@ -1,8 +1,12 @@
 //! What is asked, and who asks: requests of the protocols, without the client of the builder, which
 //! would take its share of the time.
 
+use std::time::Duration;
+
 use ashlar_model::cas::{CasDigest, DigestFunction};
+use ashlar_proto::convert::duration_to_wire;
 use ashlar_proto::wire::ext;
+use ashlar_proto::wire::ext::leases_client::LeasesClient;
 use ashlar_proto::wire::ext::results_client::ResultsClient;
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::action_cache_client::ActionCacheClient;
@@ -40,6 +44,9 @@ const ASKED: usize = 1000;
 /// Blobs of one batch when the servers are filled.
 const BATCH: usize = 16;
 
+/// How long leases last that nobody renews: as the builder's.
+const TTL: Duration = Duration::from_secs(10);
+
 /// The largest message.
 const MESSAGE: usize = 16 << 20;
 
@@ -53,10 +60,17 @@ pub(super) enum Kind {
     FindMissing,
     Read,
     Write,
+    Lease,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Probe, Self::FindMissing, Self::Read, Self::Write];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Probe,
+        Self::FindMissing,
+        Self::Read,
+        Self::Write,
+        Self::Lease,
+    ];
 
     /// Its name in the table.
     pub(super) const fn name(self) -> &'static str {
@@ -65,6 +79,7 @@ impl Kind {
             Self::FindMissing => "FindMissing, 1,000",
             Self::Read => "read of 128 KiB",
             Self::Write => "write of 128 KiB",
+            Self::Lease => "lease: acquire, release",
         }
     }
 }
@@ -83,6 +98,7 @@ pub(super) enum Request {
     FindMissing(reapi::FindMissingBlobsRequest),
     Read(reapi::BatchReadBlobsRequest),
     Write(reapi::BatchUpdateBlobsRequest),
+    Lease(ext::AcquireRequest),
 }
 
 impl Content {
@@ -209,6 +225,15 @@ impl Content {
                 let bytes = self.chunk(numbers.any(), numbers.any());
                 Request::Write(update(vec![bytes]))
             }
+            Kind::Lease => {
+                let action = of(&numbers.any().to_le_bytes());
+                Request::Lease(ext::AcquireRequest {
+                    key: action.hash_hex(),
+                    holder: "ashlar-bench".to_owned(),
+                    ttl: Some(duration_to_wire(TTL)),
+                    ..ext::AcquireRequest::default()
+                })
+            }
         }
     }
 }
@@ -219,6 +244,7 @@ pub(super) struct Caller {
     results: ResultsClient<Channel>,
     actions: ActionCacheClient<Channel>,
     blobs: ContentAddressableStorageClient<Channel>,
+    leases: LeasesClient<Channel>,
 }
 
 impl Caller {
@@ -233,6 +259,7 @@ impl Caller {
         Self {
             results: ResultsClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
             actions: ActionCacheClient::new(channel.clone()),
+            leases: LeasesClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel).max_decoding_message_size(MESSAGE),
         }
     }
@@ -261,6 +288,20 @@ impl Caller {
                     let status = response.status.unwrap_or_default();
                     assert_eq!(status.code, 0, "{}", status.message);
                 }
+            }
+            Request::Lease(request) => {
+                let key = request.key.clone();
+                let answer = self.leases.acquire(request).await.expect("no Acquire");
+                let outcome = answer.into_inner().outcome;
+                let Some(ext::acquire_response::Outcome::Granted(lease)) = outcome else {
+                    panic!("not granted: {outcome:?}");
+                };
+                let release = ext::ReleaseRequest {
+                    key,
+                    token: lease.token,
+                    ..ext::ReleaseRequest::default()
+                };
+                self.leases.release(release).await.expect("no Release");
             }
         }
     }
