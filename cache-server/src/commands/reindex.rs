@@ -69,7 +69,7 @@ mod tests {
         };
         assert_eq!(
             rendered(&done),
-            "2 objects with 7 blobs, 3.0 MiB: they are in the index\n\
+            "2 objects with 7 blobs, 3.15MB: they are in the index\n\
              1 damaged objects, 0 that are none of ours or are to be deleted\n"
         );
     }
