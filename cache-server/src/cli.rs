@@ -59,7 +59,8 @@ Examples:
       for others: everyone reads, and those with a token write
   ashlar-cache serve --root cache --listen unix:/run/ashlar/cache.sock --socket-mode 660
       for a group of users of this machine
-  ashlar-cache serve --redis redis://redis:6379 --objects s3://cache/ashlar --read-only
+  ashlar-cache serve --redis redis://redis:6379 --objects s3://bucket/cache \\
+      --listen 0.0.0.0:8980 --write-token-file /etc/ashlar/tokens
       one of many, over Redis and S3")]
 pub struct ServeArgs {
     /// Settings file, TOML [default: $ASHLAR_CACHE_SERVER_CONFIG]

@@ -39,8 +39,8 @@ const GROUP: usize = 64;
 /// The end of a pack is read in one go if it is no longer: 1300 blobs.
 const TAIL: u64 = 64 << 10;
 
-/// Who does it is decided by a lease of this name.
-const LEASE: &str = "ashlar objects upkeep";
+/// Who does it is decided by a lease of this name, in an instance that no client can name.
+const LEASE: (&str, &str) = ("operations/upkeep", "objects");
 
 /// How long that is held without renewal.
 const LEASE_FOR: Duration = Duration::from_secs(60);
@@ -181,9 +181,10 @@ impl ObjectUpkeep {
 
     /// One round, if this server is the one to do it.
     async fn led(&self) -> Result<(), Fault> {
+        let (instance, key) = LEASE;
         let key = LeaseKey {
-            instance: String::new(),
-            key: LEASE.to_owned(),
+            instance: instance.to_owned(),
+            key: key.to_owned(),
         };
         let acquired = self.leases.acquire(&key, "upkeep", LEASE_FOR).await?;
         let Acquired::Granted(grant) = acquired else {
