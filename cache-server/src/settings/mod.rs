@@ -57,9 +57,9 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", help_heading = "Store")]
     pub max_blob: Option<Bytes>,
 
-    /// Share results with other servers in Redis or Valkey: redis://HOST[:PORT][/DB], rediss:// for
-    /// TLS, redis+cluster:// or redis+sentinel:// with several hosts. Goes with --objects
-    /// [default: none]
+    /// Share results with other servers in Redis or Valkey: redis://HOST:PORT/DB, rediss:// for
+    /// TLS, redis+cluster:// or redis+sentinel:// with several hosts. Goes with --objects [default:
+    /// none]
     #[arg(long, value_name = "URL", help_heading = "Farm")]
     pub redis: Option<String>,
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`config`] | certificate, key and authorities from files, and from changed files |
 //! | [`authority`] | those who stand for certificates of clients |
-//! | [`incoming`] | connections, ready for requests |
+//! | [`mod@incoming`] | connections, ready for requests |
 //! | [`peer`] | who is at the other end |
 
 pub mod authority;

@@ -1,7 +1,7 @@
 //! Blobs in an object store: S3 and its like.
 //!
-//! Objects are large, and asking whether one is there is slow. So an [index](index) says where blobs
-//! lie, and the object store is only asked for bytes. Small blobs are gathered in *packs*, large ones
+//! Objects are large, and asking whether one is there is slow. So an [index] says where blobs lie,
+//! and the object store is only asked for bytes. Small blobs are gathered in *packs*, large ones
 //! are objects of their own. A blob is written when its object is, and the index has it.
 //!
 //! | module | subject |
