@@ -1,4 +1,8 @@
 //! What leases, and results stored under them, have to be like.
+#![expect(
+    clippy::panic,
+    reason = "what is not as it has to be is the failure of a test"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The leases of one process: the [rules](super::rules) with a clock, tokens and those who wait.
+//! The leases of one process: the [rules] with a clock, tokens and those who wait.
 //!
 //! After a restart nothing is held; fencing numbers go on above those of before if the owner says
 //! where ([`super::rules::first_number`]).

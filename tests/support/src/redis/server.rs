@@ -94,6 +94,9 @@ impl RedisServer {
             .args(["--dir".as_ref(), directory.as_os_str()])
             .args(["--logfile".as_ref(), directory.join("log").as_os_str()])
             .args(["--save", "", "--appendonly", "yes"])
+            // Written before it answers, and not held back until a sync has ended: the tests kill
+            // servers, not the machine.
+            .args(["--appendfsync", "no"])
             .args(["--enable-debug-command", "yes"])
             .args(["--repl-diskless-sync-delay", "0"])
             .args(["--repl-ping-replica-period", "1"]);
