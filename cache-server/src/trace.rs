@@ -72,8 +72,10 @@ pub fn end(span: &Span, code: Code, received: u64, sent: u64) {
         return;
     }
     span.record("rpc.grpc.status_code", i64::from(i32::from(code)));
-    span.record("received_bytes", received);
-    span.record("sent_bytes", sent);
+    // Collectors know no numbers without a sign.
+    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    span.record("received_bytes", number(received));
+    span.record("sent_bytes", number(sent));
     // Those of the conventions for servers: the others are the client's doing.
     let failed = matches!(
         code,

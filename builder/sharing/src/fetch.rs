@@ -161,7 +161,8 @@ impl SharedLayerFetcher for LayerFetcher {
         copies: &'a [SharedLayer],
         beside: Option<Beside>,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        let span = tracing::info_span!("fetch", layer = %layer.id, bytes = layer.tar_size);
+        let bytes = layer.tar_size.and_then(|bytes| i64::try_from(bytes).ok());
+        let span = tracing::info_span!("fetch", layer = %layer.id, bytes);
         Box::pin(self.fetch(layer, copies, beside).instrument(span))
     }
 }

@@ -37,7 +37,7 @@ impl<S> Traced<S> {
             otel.status_code = Empty,
             store = self.name,
             operation,
-            count,
+            count = number(count as u64),
             bytes = Empty,
             missing = Empty,
         )
@@ -59,6 +59,11 @@ async fn within<T>(
         }
     }
     done
+}
+
+/// A number as collectors know numbers.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn no_note<T>(_span: &Span, _done: &T) {}
@@ -91,7 +96,7 @@ impl Stream for Within {
 
 impl Drop for Within {
     fn drop(&mut self) {
-        self.span.record("bytes", self.passed);
+        self.span.record("bytes", number(self.passed));
     }
 }
 
@@ -106,7 +111,7 @@ impl<S: BlobStore> BlobStore for Traced<S> {
             return work;
         }
         Box::pin(within(span, work, |span, missing| {
-            span.record("missing", missing.len());
+            span.record("missing", number(missing.len() as u64));
         }))
     }
 
@@ -141,7 +146,7 @@ impl<S: BlobStore> BlobStore for Traced<S> {
         if span.is_disabled() {
             return work;
         }
-        span.record("bytes", blob.size);
+        span.record("bytes", number(blob.size));
         Box::pin(within(span, work, no_note))
     }
 
@@ -154,7 +159,7 @@ impl<S: BlobStore> BlobStore for Traced<S> {
         Box::pin(async move {
             let read = work.instrument(span.clone()).await;
             let bytes: usize = read.iter().flatten().map(Bytes::len).sum();
-            span.record("bytes", bytes);
+            span.record("bytes", number(bytes as u64));
             read
         })
     }
@@ -168,7 +173,7 @@ impl<S: BlobStore> BlobStore for Traced<S> {
             return self.inner.write_many(blobs);
         }
         let bytes: usize = blobs.iter().map(|(_, bytes)| bytes.len()).sum();
-        span.record("bytes", bytes);
+        span.record("bytes", number(bytes as u64));
         Box::pin(self.inner.write_many(blobs).instrument(span))
     }
 }
@@ -185,7 +190,7 @@ impl<S: ActionCache> ActionCache for Traced<S> {
         }
         Box::pin(within(span, work, |span, found| {
             let missing = found.iter().filter(|found| found.is_none()).count();
-            span.record("missing", missing);
+            span.record("missing", number(missing as u64));
         }))
     }
 
