@@ -1,10 +1,13 @@
 //! The Redis of a farm: one server, a cluster, or a master with a replica that takes over.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::numbers::Numbers;
 use crate::redis::{RedisCluster, RedisSentinels, RedisServer};
+
+/// How long a replica may need until it has all that its master has.
+const REPLICATION: Duration = Duration::from_secs(60);
 
 /// Which Redis a farm has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,12 +156,14 @@ impl Database {
             }
             Self::Replicated(sentinels) => match choice {
                 0 | 4 => {
+                    wait_for_replica(sentinels);
                     sentinels.fail_over();
                     thread::sleep(pause);
                     sentinels.revive();
                     done("redis failed over", Harm::Unconfirmed)
                 }
                 1 => {
+                    wait_for_replica(sentinels);
                     sentinels.swap();
                     done("redis swapped master and replica", Harm::Unconfirmed)
                 }
@@ -172,5 +177,20 @@ impl Database {
                 }
             },
         }
+    }
+}
+
+/// Waits until the replica could take over: after a failover it needs a moment.
+fn wait_for_replica(sentinels: &mut RedisSentinels) {
+    let deadline = Instant::now() + REPLICATION;
+    loop {
+        let replica = sentinels.replica();
+        let is_ready =
+            replica.info("role") == "slave" && replica.info("master_link_status") == "up";
+        if is_ready {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the replica does not follow");
+        thread::sleep(Duration::from_millis(20));
     }
 }

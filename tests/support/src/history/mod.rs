@@ -162,7 +162,7 @@ pub enum Lost {
     Records,
     /// Blobs.
     Blobs,
-    /// Records of which nobody was told that they are safe, and leases: the database's copy took
+    /// Changes of which nobody was told that they are done, and leases: the database's copy took
     /// over.
     Unconfirmed,
 }

@@ -53,12 +53,13 @@ impl Effect {
     }
 }
 
-/// A time in which a value can vanish.
+/// A time in which a value can vanish, or come back.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     begin: Time,
     end: Time,
-    /// Only one that nobody was told is safe.
+    /// Only what nobody was told is undone: the register is as it was when something was last
+    /// confirmed.
     unconfirmed: bool,
 }
 
@@ -67,6 +68,8 @@ struct Window {
 struct Place {
     done: Vec<bool>,
     value: Option<Value>,
+    /// What there was after the last change that was confirmed.
+    confirmed: Option<Value>,
 }
 
 /// The calls of a key whose answers fit in no order; the calls that could not be placed are last.
@@ -91,8 +94,6 @@ pub(super) fn contradiction(history: &History, key: Key) -> Option<Vec<String>> 
 struct Search<'a> {
     steps: Vec<Step<'a>>,
     windows: Vec<Window>,
-    /// Values that were confirmed to be stored.
-    confirmed: BTreeSet<Value>,
 }
 
 impl<'a> Search<'a> {
@@ -112,16 +113,8 @@ impl<'a> Search<'a> {
             .filter(|operation| operation.key == key)
             .collect();
         let mut seen = BTreeSet::new();
-        let mut confirmed = BTreeSet::new();
         for operation in &own {
             match operation.what {
-                What::Commit {
-                    value,
-                    outcome: Some(Committed::Stored),
-                    ..
-                } => {
-                    confirmed.insert(value);
-                }
                 What::Commit {
                     outcome: Some(Committed::There(value)),
                     ..
@@ -147,11 +140,7 @@ impl<'a> Search<'a> {
             })
             .collect();
         steps.sort_by_key(|step| step.operation.begin);
-        Self {
-            steps,
-            windows,
-            confirmed,
-        }
+        Self { steps, windows }
     }
 
     /// `None` if there is an order; else what was placed when most was.
@@ -159,6 +148,7 @@ impl<'a> Search<'a> {
         let start = Place {
             done: vec![false; self.steps.len()],
             value: None,
+            confirmed: None,
         };
         let mut best = start.done.clone();
         let mut tried = HashSet::new();
@@ -197,19 +187,27 @@ impl<'a> Search<'a> {
             if let Some(value) = step.effect.after(place.value) {
                 let mut done = place.done.clone();
                 done[number] = true;
-                next.push(Place { done, value });
+                let confirmed = match step.effect {
+                    Effect::Store(_) | Effect::Clear => value,
+                    _ => place.confirmed,
+                };
+                next.push(Place {
+                    done,
+                    value,
+                    confirmed,
+                });
             }
         }
-        if let Some(value) = place.value {
-            let vanishes = self.windows.iter().any(|window| {
-                window.end >= since
-                    && until.is_none_or(|until| window.begin <= until)
-                    && !(window.unconfirmed && self.confirmed.contains(&value))
-            });
-            if vanishes {
+        let open = self.windows.iter().filter(|window| {
+            window.end >= since && until.is_none_or(|until| window.begin <= until)
+        });
+        for window in open {
+            let value = place.confirmed.filter(|_| window.unconfirmed);
+            if value != place.value {
                 next.push(Place {
                     done: place.done.clone(),
-                    value: None,
+                    value,
+                    confirmed: value,
                 });
             }
         }

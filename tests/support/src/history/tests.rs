@@ -217,6 +217,17 @@ fn a_failover_loses_only_what_nobody_was_told_is_safe() {
         .lost(25, 26, Lost::Unconfirmed)
         .call(30, 40, MISS)
         .is_right();
+    // What was to be removed is back, unless that was confirmed.
+    let removed = |done| {
+        story()
+            .call(1, 2, stored(1))
+            .call(10, 20, What::Invalidate { done })
+            .call(21, 22, MISS)
+            .lost(25, 26, Lost::Unconfirmed)
+            .call(30, 40, hit(1))
+    };
+    removed(None).is_right();
+    removed(Some(())).breaks("results");
 }
 
 #[test]
