@@ -57,8 +57,7 @@ static TALLY: LazyLock<Arc<Tally>> = LazyLock::new(Arc::default);
 /// Writes the context of one of the images, all of which begin alike.
 fn context(machine: &Machine, image: u64) {
     let busybox = bases::busybox().reference();
-    let common =
-        format!("FROM {busybox} AS common\nCOPY one /one\nRUN sha256sum /one > /sum\n");
+    let common = format!("FROM {busybox} AS common\nCOPY one /one\nRUN sha256sum /one > /sum\n");
     let rest = match image {
         0 => "COPY two /two\n".to_owned(),
         1 => "WORKDIR /srv\nRUN seq 1 30000 > numbers && cat /sum >> numbers\n".to_owned(),
@@ -205,9 +204,8 @@ impl Scene {
 
     fn build_in_trouble(&mut self) {
         let first = self.numbers.below(IMAGES);
-        let start = |number: u64, farm: &Farm| {
-            Builder::start(number, (first + number) % IMAGES, farm)
-        };
+        let start =
+            |number: u64, farm: &Farm| Builder::start(number, (first + number) % IMAGES, farm);
         let mut builders: Vec<Builder> =
             (0..FIRST_BUILDERS).map(|n| start(n, &self.farm)).collect();
         let victim = self.numbers.place(builders.len());

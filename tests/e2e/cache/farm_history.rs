@@ -73,7 +73,11 @@ impl Scene {
     fn blobs(&self, value: Value) -> Vec<(CasDigest, Bytes)> {
         let small = 100 + value % 3000;
         // Of all sizes: in packs, and alone.
-        let other = if value.is_multiple_of(5) { 900_000 } else { 20_000 };
+        let other = if value.is_multiple_of(5) {
+            900_000
+        } else {
+            20_000
+        };
         [(2 * value, small), (2 * value + 1, other)]
             .map(|(number, size)| {
                 let bytes = Bytes::from(noise(self.seed << 32 | number, size));

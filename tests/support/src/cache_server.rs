@@ -16,7 +16,7 @@ use crate::binary;
 use crate::command::{Output, Running, TestCommand};
 use crate::environment;
 use crate::http;
-use crate::registry::free_port;
+use crate::redis::server::free_port;
 use crate::user::TestUser;
 
 /// How long the server may take until it listens: whatever it holds, it does so at once.

@@ -41,7 +41,14 @@ impl Issuer {
         };
         let bits = "rsa_keygen_bits:2048";
         issuer.openssl(&[
-            "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", bits, "-out", "key.pem",
+            "genpkey",
+            "-quiet",
+            "-algorithm",
+            "RSA",
+            "-pkeyopt",
+            bits,
+            "-out",
+            "key.pem",
         ]);
         issuer
     }
@@ -93,7 +100,13 @@ impl Issuer {
         let text = unsigned(&header, claims);
         fs::write(self.path("text"), &text).expect("a file to sign");
         self.openssl(&[
-            "dgst", "-sha256", "-sign", "key.pem", "-out", "signature", "text",
+            "dgst",
+            "-sha256",
+            "-sign",
+            "key.pem",
+            "-out",
+            "signature",
+            "text",
         ]);
         let signature = fs::read(self.path("signature")).expect("a signature");
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
@@ -110,7 +123,15 @@ impl Issuer {
         });
         let key = format!("hexkey:{secret}");
         self.openssl(&[
-            "dgst", "-sha256", "-mac", "HMAC", "-macopt", &key, "-binary", "-out", "signature",
+            "dgst",
+            "-sha256",
+            "-mac",
+            "HMAC",
+            "-macopt",
+            &key,
+            "-binary",
+            "-out",
+            "signature",
             "text",
         ]);
         let signature = fs::read(self.path("signature")).expect("a signature");

@@ -48,7 +48,10 @@ fn bytes_under_a_wrong_digest_are_taken_in_no_way() {
                 main.bytes().write(write).await.unwrap_err();
             }
             // Of chunks that are there, another blob.
-            let (first, second) = (blob(other[..90_000].to_vec()), blob(other[90_000..].to_vec()));
+            let (first, second) = (
+                blob(other[..90_000].to_vec()),
+                blob(other[90_000..].to_vec()),
+            );
             main.upload(&[first.clone(), second.clone()]).await.unwrap();
             let splice = main.request(reapi::SpliceBlobRequest {
                 instance_name: main.instance().to_owned(),
@@ -120,7 +123,10 @@ fn forged_tokens_open_nothing() {
                 "for somebody else",
                 issuer.signed(&claims(&[("aud", json!("sigstore"))])),
             ),
-            ("of old", issuer.signed(&claims(&[("exp", json!(1_000_000_000))]))),
+            (
+                "of old",
+                issuer.signed(&claims(&[("exp", json!(1_000_000_000))])),
+            ),
             (
                 "of the future",
                 issuer.signed(&claims(&[("nbf", json!(32_000_000_000_u64))])),

@@ -123,7 +123,9 @@ fn names_of_instances_lead_nowhere_else() {
         let key = action("a step");
         let (secret, secret_bytes) = blob("of main alone");
         scene.run(async {
-            main.upload(&[(secret, secret_bytes.clone())]).await.unwrap();
+            main.upload(&[(secret, secret_bytes.clone())])
+                .await
+                .unwrap();
             main.commit(&key, result(&[&secret]), None).await.unwrap();
             let long = format!("acme/web/pr/17/{}", "x".repeat(5000));
             for name in [

@@ -190,12 +190,18 @@ async fn upload_nothing(thief: &Caller, digest: &CasDigest, bytes: &Bytes) {
         resource_name: name,
     });
     if let Ok(status) = thief.bytes().query_write_status(status).await {
-        assert!(!status.into_inner().complete, "an upload that was never made");
+        assert!(
+            !status.into_inner().complete,
+            "an upload that was never made"
+        );
     }
     absent(thief.read(digest).await, "after uploads of nothing");
     let wrong = (*digest, Bytes::from(vec![0; bytes.len().min(1000)]));
     thief.upload(&[wrong]).await.unwrap_err();
-    absent(thief.read(digest).await, "after an upload of something else");
+    absent(
+        thief.read(digest).await,
+        "after an upload of something else",
+    );
     let missing = thief.missing(&[*digest]).await.unwrap();
     assert_eq!(missing, [digest.hash_hex()]);
 }

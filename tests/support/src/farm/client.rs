@@ -422,7 +422,12 @@ impl Caller {
 }
 
 fn blob_path(blob: &CasDigest) -> String {
-    format!("blobs/{}/{}/{}", FUNCTION.name(), blob.hash_hex(), blob.size)
+    format!(
+        "blobs/{}/{}/{}",
+        FUNCTION.name(),
+        blob.hash_hex(),
+        blob.size
+    )
 }
 
 fn all_right(status: Option<&ashlar_proto::wire::rpc::Status>) -> Result<(), Status> {

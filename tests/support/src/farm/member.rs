@@ -7,8 +7,8 @@ use crate::redis::server::free_port;
 use crate::s3::S3;
 use crate::wire::Wire;
 
-use super::{Balancer, CONFIGURATION};
 use super::database::Database;
+use super::{Balancer, CONFIGURATION};
 
 /// A server of a farm.
 #[derive(Debug)]

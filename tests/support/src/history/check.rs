@@ -5,9 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::register;
-use super::{
-    Acquired, Blobs, Committed, Found, History, Key, Lost, Operation, Time, Value, What,
-};
+use super::{Acquired, Blobs, Committed, Found, History, Key, Lost, Operation, Time, Value, What};
 
 /// By how much a database may count a lease's time less than it is: it counts milliseconds.
 const ROUNDING: Duration = Duration::from_millis(5);
@@ -262,4 +260,3 @@ fn holders(history: &History, own: &[&Operation], found: &mut Vec<Violation>) {
         }
     }
 }
-

@@ -293,9 +293,7 @@ fn a_stale_number_that_wins_is_found() {
         .call(221, 230, commit_under(4, 2, Some(Committed::Stored)))
         .is_right();
     // One whose answer was lost won if its result is there.
-    grants()
-        .call(210, 220, commit_under(3, 1, None))
-        .is_right();
+    grants().call(210, 220, commit_under(3, 1, None)).is_right();
     grants()
         .call(210, 220, commit_under(3, 1, None))
         .call(230, 240, hit(1))
