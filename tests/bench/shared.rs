@@ -349,7 +349,11 @@ fn second_machine(site: &Site) -> Vec<Case<'_>> {
 
 /// Builds with a server, and counts the bytes where nothing is timed: as many as a network would
 /// see, where they are compressed.
-pub(crate) fn shared_build(run: Run, server: &CacheServer, build: impl Fn(&str) -> TestCommand) -> Sample {
+pub(crate) fn shared_build(
+    run: Run,
+    server: &CacheServer,
+    build: impl Fn(&str) -> TestCommand,
+) -> Sample {
     match run {
         Run::Weigh => {
             let wire = Wire::before(server.port());
