@@ -118,8 +118,9 @@ fn endpoint(args: &InvalidateArgs, environment: &Environment) -> Result<Endpoint
     if !has_tls {
         return match (&args.ca, &args.tls_cert) {
             (None, None) => Ok(endpoint),
-            _ => Err(Failure::new("--ca, --tls-cert and --tls-key are for grpcs:// servers")
-                .as_usage()),
+            _ => Err(
+                Failure::new("--ca, --tls-cert and --tls-key are for grpcs:// servers").as_usage(),
+            ),
         };
     }
     let authorities = match &args.ca {
@@ -192,7 +193,10 @@ mod tests {
     fn who_is_refused_learns_what_to_ask_for() {
         let status = Status::permission_denied("this cache does not let you look after the cache");
         let text = refused("grpc://cache:8980", &status).render();
-        assert!(text.starts_with("error: grpc://cache:8980 did not invalidate\n"), "{text}");
+        assert!(
+            text.starts_with("error: grpc://cache:8980 did not invalidate\n"),
+            "{text}"
+        );
         assert!(text.contains("hint: a rule of the server"), "{text}");
         assert_eq!(refused("s", &Status::invalid_argument("x")).code, 2);
     }

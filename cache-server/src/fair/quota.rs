@@ -209,7 +209,10 @@ mod tests {
         let fair = Fair::default();
         let quota = quota(&store, &fair, 1000);
         let (first, bytes) = blob(1, 600);
-        quota.write(&first, once(bytes.clone())).await.expect("fits");
+        quota
+            .write(&first, once(bytes.clone()))
+            .await
+            .expect("fits");
         let (second, too_much) = blob(2, 401);
         let fault = quota.write(&second, once(too_much.clone())).await;
         let fault = fault.expect_err("too much");
@@ -219,11 +222,17 @@ mod tests {
             "`acme/web` may hold 1000 bytes here and holds 600: 401 more do not fit"
         );
         let written = quota
-            .write_many(vec![(second, too_much), (first, bytes), blob(3, 400), blob(4, 1)])
+            .write_many(vec![
+                (second, too_much),
+                (first, bytes),
+                blob(3, 400),
+                blob(4, 1),
+            ])
             .await;
         let written: Vec<bool> = written.iter().map(Result::is_ok).collect();
         assert_eq!(written, [false, true, true, false]);
-        assert_eq!(store.bytes("acme/web").await.expect("bytes"), 1000);
+        let held = Possession::bytes(&*store, "acme/web").await;
+        assert_eq!(held.expect("bytes"), 1000);
     }
 
     #[tokio::test]

@@ -168,7 +168,10 @@ mod tests {
         assert_eq!(place.instance(), "acme/web/pr/17/linux/a");
         assert_eq!(place.holder(), "acme/web/pr/17");
         assert_eq!(namespaces.place("acme/web/pr").holder(), "acme/web");
-        assert_eq!(namespaces.place("acme/web/pr/170").holder(), "acme/web/pr/170");
+        assert_eq!(
+            namespaces.place("acme/web/pr/170").holder(),
+            "acme/web/pr/170"
+        );
     }
 
     #[test]

@@ -192,8 +192,19 @@ mod tests {
         let found = pattern.find("acme/web/pr/17/linux").expect("a fit");
         assert_eq!(found.beginning, "acme/web/pr/17");
         assert_eq!(found.stars, ["web", "17"]);
-        assert_eq!(pattern.find("acme/web/pr/17").map(|found| found.stars.len()), Some(2));
-        for other in ["", "acme", "acme/web/pr", "acme/web/main/17", "acmeweb/x/pr/1"] {
+        assert_eq!(
+            pattern
+                .find("acme/web/pr/17")
+                .map(|found| found.stars.len()),
+            Some(2)
+        );
+        for other in [
+            "",
+            "acme",
+            "acme/web/pr",
+            "acme/web/main/17",
+            "acmeweb/x/pr/1",
+        ] {
             assert_eq!(pattern.find(other), None, "{other}");
         }
         let top: Pattern = "*".parse().expect("a pattern");
@@ -203,7 +214,17 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for text in ["", "/", "a//b", "a/", "a/b*", "a/**", "a/{1}", "a/blobs", "operations"] {
+        for text in [
+            "",
+            "/",
+            "a//b",
+            "a/",
+            "a/b*",
+            "a/**",
+            "a/{1}",
+            "a/blobs",
+            "operations",
+        ] {
             assert_eq!(
                 text.parse::<Pattern>(),
                 Err(PatternError::Pattern(text.to_owned())),
@@ -217,11 +238,22 @@ mod tests {
         let pattern: Pattern = "acme/*/pr/*".parse().expect("a pattern");
         let template = Template::new("x/{2}/v-{1}", &pattern).expect("a template");
         assert_eq!(template.fill(&["web", "17"]), "x/17/v-web");
-        for text in ["a/{3}", "a/{0}", "a/{x}", "a/{1", "a//b", "a/*", "a}", "a/uploads"] {
+        for text in [
+            "a/{3}",
+            "a/{0}",
+            "a/{x}",
+            "a/{1",
+            "a//b",
+            "a/*",
+            "a}",
+            "a/uploads",
+        ] {
             Template::new(text, &pattern).expect_err(text);
         }
         assert_eq!(
-            Template::new("a/{3}", &pattern).expect_err("refused").to_string(),
+            Template::new("a/{3}", &pattern)
+                .expect_err("refused")
+                .to_string(),
             "`a/{3}` has {3}, but `acme/*/pr/*` has 2 stars"
         );
     }

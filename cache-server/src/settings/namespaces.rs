@@ -180,12 +180,27 @@ mod tests {
     #[test]
     fn tables_that_cannot_be_meant_are_refused() {
         for (text, error) in [
-            ("name = 'a//b'", "[[namespace]] number 1: `a//b` is no pattern"),
-            ("name = 'a/*'\nreads = ['b/{2}']", "{2}, but `a/*` has 1 stars"),
-            ("name = 'a'\nrequests = 0", "`a`: requests has to be more than 0"),
+            (
+                "name = 'a//b'",
+                "[[namespace]] number 1: `a//b` is no pattern",
+            ),
+            (
+                "name = 'a/*'\nreads = ['b/{2}']",
+                "{2}, but `a/*` has 1 stars",
+            ),
+            (
+                "name = 'a'\nrequests = 0",
+                "`a`: requests has to be more than 0",
+            ),
             ("name = 'a'\nlimits = '1GB'", "unknown field `limits`"),
-            ("name = 'a'\n[[namespace]]\nname = 'a/b'", "`a/b` comes behind `a`"),
-            ("name = '*/b'\n[[namespace]]\nname = 'a/b/*'", "put it first"),
+            (
+                "name = 'a'\n[[namespace]]\nname = 'a/b'",
+                "`a/b` comes behind `a`",
+            ),
+            (
+                "name = '*/b'\n[[namespace]]\nname = 'a/b/*'",
+                "put it first",
+            ),
         ] {
             let text = format!("[[namespace]]\n{text}");
             let refused = read(&text).expect_err("refused");

@@ -50,6 +50,16 @@ impl Harness {
 
     /// A server that takes blobs up to `max_blob` bytes.
     pub(crate) async fn with(access: Access, max_blob: u64) -> Self {
+        Self::over(access, max_blob, Stores::shared, Audit::none()).await
+    }
+
+    /// A server whose stores `make` makes.
+    pub(crate) async fn over(
+        access: Access,
+        max_blob: u64,
+        make: impl FnOnce(Engines) -> Stores,
+        audit: Audit,
+    ) -> Self {
         let store = Arc::new(MemoryStore::new(1 << 30));
         let upkeep = Arc::new(MemoryUpkeep {
             store: store.clone(),
@@ -66,11 +76,10 @@ impl Harness {
             removals: Arc::default(),
             counters: Arc::default(),
         };
-        let stores = Stores::shared(engines);
         let assembled = assemble(Parts {
-            stores,
+            stores: make(engines),
             access,
-            audit: Audit::none(),
+            audit,
             max_blob,
             upload_memory: 64 << 20,
             clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(1_000_000)),

@@ -2,12 +2,17 @@
 #![expect(clippy::panic, reason = "a test that goes another way has failed")]
 
 mod action_cache;
+mod admin;
+mod attacks;
 mod byte_stream;
 mod cas;
 mod chunks;
 mod command;
 mod ext;
+mod fair;
 mod harness;
 mod leases;
+mod namespaces;
 mod server;
+mod teams;
 mod trust;

@@ -150,11 +150,7 @@ async fn invalidate(
 }
 
 /// Which of some results are wanted.
-async fn meant(
-    oversight: &Oversight,
-    wanted: &Wanted,
-    items: &[Item],
-) -> Result<Vec<bool>, Fault> {
+async fn meant(oversight: &Oversight, wanted: &Wanted, items: &[Item]) -> Result<Vec<bool>, Fault> {
     let Wanted::Signer(id) = wanted else {
         let names = items.iter().map(|item| wanted.names(&item.key));
         return Ok(names.map(|named| named == Some(true)).collect());

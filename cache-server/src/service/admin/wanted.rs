@@ -21,7 +21,12 @@ pub enum Wanted {
     /// One.
     One(ActionKey),
     /// Those of a step: the actions of its key, whatever kind of key it is.
-    Step { key: String, actions: Vec<CasDigest> },
+    Step {
+        /// The key.
+        key: String,
+        /// What it is looked up under.
+        actions: Vec<CasDigest>,
+    },
 }
 
 /// Some hexadecimal digits of 32 bytes, in small letters.
