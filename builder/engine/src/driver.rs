@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ashlar_model::config::{DateTime, ImageConfig};
+use ashlar_model::digest::DefinitionKey;
 use ashlar_model::layer::LayerRecord;
 use ashlar_model::platform::Platform;
 
@@ -78,6 +79,7 @@ pub async fn build(
     let graph = Arc::new(plan.graph);
     let keys: Arc<[NodeKeys]> = keys.into();
     let (home, no_cache) = (surroundings.home.clone(), options.no_cache);
+    let shared = surroundings.shared.clone();
     let made = schedule::make(
         Arc::clone(&graph),
         Arc::clone(&keys),
@@ -88,7 +90,9 @@ pub async fn build(
     .await;
     if let Some(fates) = made.fates {
         let writing = tokio::task::spawn_blocking(move || {
-            BuildRecord::new(&graph, &keys, &scope, &fates, no_cache).store(&home)
+            let record = BuildRecord::new(&graph, &keys, &scope, &fates, no_cache);
+            let refusal = |key: &DefinitionKey| shared.as_ref()?.refusal(key);
+            record.with_refusals(&keys, refusal).store(&home)
         });
         // Nothing is lost but an explanation.
         drop(writing.await);

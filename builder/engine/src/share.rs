@@ -111,6 +111,9 @@ pub trait SharedResults: Send + Sync + fmt::Debug {
     /// What to think of a result of the local store that is not this machine's own.
     fn belief(&self, key: ResultKey<'_>, word: &Word) -> Belief;
 
+    /// Why a result that a cache has of a step was passed over, as people read it.
+    fn refusal(&self, definition: &DefinitionKey) -> Option<String>;
+
     /// Whether nothing is believed without proof. Then a layer of which only others say what it
     /// contains is not kept in place of one that was made here.
     fn demands_proof(&self) -> bool;

@@ -3,7 +3,8 @@
 //!
 //! Whoever runs a step holds a lease, and renews it. When it is given back, the result is there, or
 //! the step has failed: the next one takes over. When its holder dies, the lease runs out within
-//! seconds. A lease is no lock: a step that runs twice costs time, never a wrong result.
+//! seconds; when it hangs, nobody waits for it longer than half an hour. A lease is no lock: a step
+//! that runs twice costs time, never a wrong result.
 //!
 //! Servers take leases for writing: one that refuses them may still be read.
 
@@ -28,6 +29,9 @@ use crate::service::{Acquired, Fence, Held, Lease};
 const TTL: Duration = Duration::from_secs(10);
 /// The longest time between two looks whether the holder is still alive.
 const LOOK: Duration = Duration::from_secs(3);
+/// Whoever has had a lease for so long may hang, though its lease is renewed: nobody waits for it
+/// any more. If it does not hang, the step runs twice.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// The longest name of a holder, in bytes.
 const LONGEST_HOLDER: usize = 400;
 
@@ -38,7 +42,7 @@ pub enum Turn {
     Ours(HeldLease),
     /// Whoever had it does not have it any more: the result may be there.
     GivenBack,
-    /// Nobody keeps order.
+    /// Nobody keeps order, or whoever has it has had it for too long.
     Nobody,
 }
 
@@ -86,6 +90,9 @@ pub async fn turn(
             }
             Some(Err(_)) | None => return Turn::Nobody,
         };
+        if held.held_for >= LONGEST {
+            return Turn::Nobody;
+        }
         let name = shown_holder(&held.holder);
         if shown != name {
             waiting(&name);

@@ -509,6 +509,15 @@ impl SharedResults for Sharing {
         self.inner.belief(key, word)
     }
 
+    fn refusal(&self, definition: &DefinitionKey) -> Option<String> {
+        let key = StepKey::Definition(*definition);
+        let mut caches = self.inner.caches.iter();
+        caches.find_map(|cache| {
+            let refusal = cache.refusal(&key)?;
+            Some(format!("{} has a result {refusal}", cache.name()))
+        })
+    }
+
     fn demands_proof(&self) -> bool {
         self.inner.policy.demands_anything()
     }

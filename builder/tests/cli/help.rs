@@ -2,7 +2,7 @@
 
 use super::environment::TestEnvironment;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "build",
     "run",
     "images",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 17] = [
     "fsck",
     "cache",
     "cache explain",
+    "cache keygen",
     "cache ls",
     "cache stats",
     "version",

@@ -16,6 +16,7 @@ mod server;
 mod stores;
 mod traces;
 mod trouble;
+mod trust;
 
 use ashlar_test_support::bases;
 use ashlar_test_support::command::{Output, TestCommand};

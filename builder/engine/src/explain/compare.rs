@@ -21,6 +21,9 @@ pub struct Explanation {
     /// Why.
     #[serde(flatten)]
     pub cause: Cause,
+    /// Why a result that a cache had of it was passed over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// Why a step was not found.
@@ -141,6 +144,7 @@ pub fn explain(build: &BuildRecord, earlier: &[StoredBuild]) -> Vec<Explanation>
             vertex: node.vertex,
             fate: node.fate,
             cause: cause(build, node, earlier, &likeness),
+            refused: node.refused.clone(),
         })
         .collect();
     explanations.sort_by_key(|one| one.vertex);

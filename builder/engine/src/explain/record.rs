@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use ashlar_model::digest::DefinitionKey;
 use ashlar_store::home::record::{read, write};
 use ashlar_store::home::{Home, StoreError};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct NodeRecord {
     pub needs: Vec<usize>,
     /// What entered its key; nothing if it is no step.
     pub inputs: Vec<KeyInput>,
+    /// Why a result that a cache had of it was passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A build that was written down.
@@ -74,11 +78,25 @@ impl BuildRecord {
             fate: *fate,
             needs: node.inputs().into_iter().map(NodeId::index).collect(),
             inputs: shown_inputs(graph, node, keys, scope),
+            refused: None,
         });
         Self {
             no_cache,
             nodes: nodes.collect(),
         }
+    }
+
+    /// The same with results that were passed over.
+    #[must_use]
+    pub fn with_refusals(
+        mut self,
+        keys: &[NodeKeys],
+        refusal: impl Fn(&DefinitionKey) -> Option<String>,
+    ) -> Self {
+        for (node, keys) in self.nodes.iter_mut().zip(keys) {
+            node.refused = refusal(&keys.definition);
+        }
+        self
     }
 
     /// Writes it into the store, in the place of the oldest.

@@ -193,7 +193,7 @@ impl Extension for GrpcExtension {
             };
             let answer = self
                 .endpoint
-                .call("ask for a lease", || {
+                .call_singly("ask for a lease", || {
                     let (mut client, request) = (self.leases.clone(), request.clone());
                     async move { client.acquire(request).await }
                 })

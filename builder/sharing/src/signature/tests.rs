@@ -57,7 +57,7 @@ fn signatures_are_as_the_format_says() {
     let signer = signer(7, "ci");
     assert_eq!(
         signer.id().to_string(),
-        "c5d272fa1bf0eda087b0d24bb3b56e68c2e4d82f5ac52fc2ee71d54b1ce13cee"
+        "fe812c12f3ab4ce6ac5db69ac352f906cb1b11ef43fb33e252ef7ff552263889"
     );
     let bytes = signer.sign(&subject());
     let envelope = Envelope::read(&bytes).unwrap();
@@ -67,14 +67,29 @@ fn signatures_are_as_the_format_says() {
             r#"{"version":1,"kind":"definition","#,
             r#""key":"0101010101010101010101010101010101010101010101010101010101010101","#,
             r#""instance":"org/repo/main","#,
-            r#""record":"sha256:GOLDEN","#,
+            r#""record":"sha256:70ce871f8a3d3fb449bc3c3ace6547cef02dfc74ffe48d912532a724bfdbe5b9","#,
             r#""builder":"ci","time":1796000000}"#,
         )
     );
     let covered = pre_authentication_encoding(&envelope.payload);
     let head = format!("DSSEv1 34 {PAYLOAD_TYPE} {} {{", envelope.payload.len());
     assert!(covered.starts_with(head.as_bytes()));
-    assert_eq!(String::from_utf8(bytes).unwrap(), "GOLDEN");
+    // The same as OpenSSL signs.
+    assert_eq!(
+        String::from_utf8(bytes).unwrap(),
+        concat!(
+            r#"{"payloadType":"application/vnd.ashlar.result+json","payload":""#,
+            "eyJ2ZXJzaW9uIjoxLCJraW5kIjoiZGVmaW5pdGlvbiIsImtleSI6IjAxMDEwMTAxMDEwMTAxMDEwMTAxMDEw",
+            "MTAxMDEwMTAxMDEwMTAxMDEwMTAxMDEwMTAxMDEwMTAxMDEwMTAxMDEiLCJpbnN0YW5jZSI6Im9yZy9yZXBv",
+            "L21haW4iLCJyZWNvcmQiOiJzaGEyNTY6NzBjZTg3MWY4YTNkM2ZiNDQ5YmMzYzNhY2U2NTQ3Y2VmMDJkZmM3",
+            "NGZmZTQ4ZDkxMjUzMmE3MjRiZmRiZTViOSIsImJ1aWxkZXIiOiJjaSIsInRpbWUiOjE3OTYwMDAwMDB9",
+            r#"","signatures":[{"keyid":"#,
+            r#""fe812c12f3ab4ce6ac5db69ac352f906cb1b11ef43fb33e252ef7ff552263889","sig":""#,
+            "dYEJcSGtyzxQj7DyVtiXSuaiQfGPj5iAdLELwnet+T0Fnonu+WH7HRcwtnSrEnaXk9Z7DwG3AF6i2ZzE8kO4",
+            "Cw==",
+            r#""}]}"#,
+        )
+    );
 }
 
 #[test]
@@ -256,12 +271,8 @@ fn envelopes_that_no_builder_writes_are_refused() {
         (r#"{"keyid""#, r#"{"keyid":"","keyid""#),
         (r#""signatures":["#, r#""signatures":[],"x":["#),
         ("==", ""),
-        ("==", "=="),
         (r#""payload":""#, r#""payload":"!"#),
     ] {
-        if from == to {
-            continue;
-        }
         Envelope::read(&changed(from, to)).unwrap_err();
     }
     let good = Envelope::read(&signer(1, "ci").sign(&subject())).unwrap();

@@ -54,6 +54,8 @@ pub(super) struct Server {
     /// Blobs that it has lost.
     lost: Mutex<HashSet<CasDigest>>,
     leases: Mutex<HashMap<String, Slot>>,
+    /// How long it says that leases have been held.
+    pub(super) held_for: Mutex<Duration>,
     pub(super) connections: AtomicUsize,
     /// Blobs that were read and written, and their bytes.
     pub(super) read: AtomicU64,
@@ -94,6 +96,7 @@ impl Server {
             mood: Mutex::default(),
             lost: Mutex::default(),
             leases: Mutex::default(),
+            held_for: Mutex::default(),
             connections: AtomicUsize::new(0),
             read: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
@@ -187,13 +190,34 @@ impl Server {
         Ok(Some(bytes))
     }
 
+    /// A result with the contents of the signature, if that is asked for. Records are fetched, as
+    /// they are from a server whose answer would become too long.
+    async fn with_files(&self, result: Bytes, paths: &[&str]) -> Bytes {
+        use ashlar_proto::wire::reapi;
+        use prost::Message as _;
+        let path = crate::signature::SIGNATURE_PATH;
+        let mut result = reapi::ActionResult::decode(result).unwrap();
+        for file in &mut result.output_files {
+            if file.path == path && paths.contains(&path) {
+                let digest = file.digest.as_ref();
+                let digest = ashlar_proto::convert::required_digest(digest, self.function, "file");
+                let digest = digest.unwrap();
+                let is_lost = self.lost.lock().unwrap().contains(&digest);
+                if !is_lost {
+                    file.contents = self.store.read_many(&[digest]).await.remove(0).unwrap();
+                }
+            }
+        }
+        result.encode_to_vec().into()
+    }
+
     fn now(&self, key: &str) -> Option<Held> {
         let leases = self.leases.lock().unwrap();
         let (holder, _, until) = leases.get(key)?.holder.as_ref()?;
         let left = until.checked_duration_since(Instant::now())?;
         Some(Held {
             holder: holder.clone(),
-            held_for: Duration::ZERO,
+            held_for: *self.held_for.lock().unwrap(),
             runs_out_in: left,
         })
     }
@@ -328,13 +352,17 @@ impl Extension for Wire {
     fn probe<'a>(
         &'a self,
         actions: &'a [CasDigest],
-        _inline: &'a [&'a str],
+        inline: &'a [&'a str],
     ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Fault>> {
         Box::pin(async move {
             self.0.enter(false).await?;
             let mut found = Vec::new();
             for action in actions {
-                found.push(self.0.complete(action).await?);
+                let result = self.0.complete(action).await?;
+                found.push(match result {
+                    Some(result) => Some(self.0.with_files(result, inline).await),
+                    None => None,
+                });
             }
             Ok(found)
         })

@@ -17,13 +17,13 @@ use crate::grpc::GrpcConnect;
 use crate::listing::list;
 
 /// A server in this process.
-struct Served {
+pub(super) struct Served {
     directory: tempfile::TempDir,
     _task: Task<()>,
 }
 
 impl Served {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         let store = DiskStore::open(&root, DiskSettings::default(), clock::system());
@@ -47,6 +47,11 @@ impl Served {
         }
     }
 
+    /// Its socket.
+    pub(super) fn socket(&self) -> std::path::PathBuf {
+        self.directory.path().join("socket")
+    }
+
     fn spec(&self, options: &str) -> CacheSpec {
         let socket = self.directory.path().join("socket");
         format!("unix://{}{options}", socket.display())
@@ -55,25 +60,28 @@ impl Served {
     }
 
     fn machine(&self, options: &str) -> Machine {
-        let spec = self.spec(options);
-        let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
-        let told = Arc::clone(&warnings);
-        let sink: WarningSink =
-            Arc::new(move |text: &str| told.lock().unwrap().push(text.to_owned()));
-        let connect = Arc::new(GrpcConnect::new(&spec, None, Arc::new(Vec::new)));
-        let cache = Cache::new(spec.name(), spec.instance.clone(), spec.mode, connect, sink);
-        let directory = tempfile::tempdir().unwrap();
-        let home = Home::open(directory.path()).unwrap();
-        let (proof, me) = (Proof::default(), "me".to_owned());
-        let sharing = Sharing::new(home.clone(), vec![Arc::new(cache)], None, me, proof);
-        let tars: Arc<dyn LayerTars> = Arc::new(StoredTars(home.clone(), sharing.fetcher()));
-        sharing.set_tars(&tars);
-        Machine {
-            _directory: directory,
-            home,
-            sharing,
-            warnings,
-        }
+        machine_of(&self.spec(options))
+    }
+}
+
+/// A machine that uses one cache.
+pub(super) fn machine_of(spec: &CacheSpec) -> Machine {
+    let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = Arc::clone(&warnings);
+    let sink: WarningSink = Arc::new(move |text: &str| told.lock().unwrap().push(text.to_owned()));
+    let connect = Arc::new(GrpcConnect::new(spec, None, Arc::new(Vec::new)));
+    let cache = Cache::new(spec.name(), spec.instance.clone(), spec.mode, connect, sink);
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::open(directory.path()).unwrap();
+    let (proof, me) = (Proof::default(), "me".to_owned());
+    let sharing = Sharing::new(home.clone(), vec![Arc::new(cache)], None, me, proof);
+    let tars: Arc<dyn LayerTars> = Arc::new(StoredTars(home.clone(), sharing.fetcher()));
+    sharing.set_tars(&tars);
+    Machine {
+        _directory: directory,
+        home,
+        sharing,
+        warnings,
     }
 }
 

@@ -137,6 +137,19 @@ async fn nobody_waits_for_a_cache_that_dies_or_keeps_no_leases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_one_that_hangs() {
+    let server = Server::new("grpc://c:1");
+    let a = Machine::new(&[(&server, READ_WRITE)]);
+    let b = Machine::new(&[(&server, READ_WRITE)]);
+    let held = leave(&a, "step").await;
+    *server.held_for.lock().unwrap() = Duration::from_secs(3600);
+    let (left, shown) = leave(&b, "step").await;
+    assert!(matches!(left, Leave::Run(None)), "{left:?}");
+    assert!(shown.is_empty() && b.warnings().is_empty());
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_sends_nothing_holds_nobody_up() {
     let server = Server::new("grpc://c:1");
     let reader = Machine::new(&[(&server, Mode::Read)]);

@@ -1,6 +1,7 @@
 //! Machines that share results through caches in memory.
 
 mod fakes;
+mod farm;
 mod faults;
 mod grpc;
 mod leases;

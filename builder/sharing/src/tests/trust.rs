@@ -134,9 +134,8 @@ async fn keys_that_are_not_known_are_told_apart() {
     );
 }
 
-fn action(server: &Server, name: &str) -> ActionKey {
+fn action(name: &str) -> ActionKey {
     let action = StepAction::of(&StepKey::Definition(key(name)), DigestFunction::Blake3);
-    drop(server.name.clone());
     ActionKey {
         instance: String::new(),
         action: action.digest,
@@ -160,14 +159,13 @@ async fn a_signature_of_another_step_or_record_is_none() {
 
     let service = server.connect().await.unwrap();
     let get = async |name: &str| {
-        let found = service.actions.get(&[action(&server, name)]).await.unwrap();
+        let found = service.actions.get(&[action(name)]).await.unwrap();
         found[0].clone().unwrap()
     };
     let (good, evil) = (get("one").await, get("evil").await);
     let put = async |name: &str, result: bytes::Bytes| {
-        let put = service
-            .actions
-            .put(&action(&server, name), result, PutMode::Replace);
+        let action = action(name);
+        let put = service.actions.put(&action, result, PutMode::Replace);
         put.await.unwrap();
     };
     // The signed result of another step.
@@ -321,11 +319,7 @@ async fn a_signature_that_is_gone_is_none() {
     a.publish(result("one", &[a.make(&tar(&[("one", 1000)], 1))]))
         .await;
     let service = server.connect().await.unwrap();
-    let found = service
-        .actions
-        .get(&[action(&server, "one")])
-        .await
-        .unwrap();
+    let found = service.actions.get(&[action("one")]).await.unwrap();
     let function = DigestFunction::Blake3;
     let outputs = ResultOutputs::read(found[0].as_ref().unwrap(), function).unwrap();
     let signature: CasDigest = outputs.signature.unwrap();

@@ -1,7 +1,8 @@
 //! `ashlar cache explain`.
 //!
 //! With `--format json`, one object for each step that was not found at once: `Step`, `Vertex`,
-//! `Fate` (`ran`, `missed`, `found-by-content`), `Cause` (`no-cache`, `new`, `gone`, `differs`);
+//! `Fate` (`ran`, `missed`, `found-by-content`), `Refused` if a cache had a result that was passed
+//! over, and why, `Cause` (`no-cache`, `new`, `gone`, `differs`);
 //! for the last two `Earlier`, the number of remembered builds to go back, and `EarlierTime`; for
 //! the last `EarlierStep` and `Differences`, a list of objects with `Input`, `Kind` and, by kind:
 //! `values`: `Removed`, `Added`; `files`: `Files` with `Path` and `Change` (`added`, `removed`,
@@ -157,6 +158,13 @@ impl Page<'_> {
             Fate::Found | Fate::Ran => "",
         };
         writeln!(out, "{}{fate}", plain(&one.step))?;
+        if let Some(refused) = &one.refused {
+            writeln!(
+                out,
+                "  {}, which --cache-trust does not let in",
+                plain(refused)
+            )?;
+        }
         match &one.cause {
             Cause::NoCache => writeln!(out, "  the build was to use nothing old"),
             Cause::New => writeln!(out, "  nothing like it is remembered"),
@@ -288,6 +296,7 @@ mod tests {
             fate: Fate::Found,
             needs: Vec::new(),
             inputs: Vec::new(),
+            refused: None,
         }
     }
 
@@ -311,6 +320,7 @@ mod tests {
             vertex,
             fate: Fate::Ran,
             cause,
+            refused: (vertex == 2).then(|| "grpc://c:1 has a result not signed".to_owned()),
         };
         let file = |path: &str, change| FileChange {
             path: path.to_owned(),
@@ -393,6 +403,7 @@ mod tests {
                  \x20   added    /src/b\n\
                  \n\
                  [3/3] RUN make\n\
+                 \x20 grpc://c:1 has a result not signed, which --cache-trust does not let in\n\
                  \x20 compared with [3/4] RUN make of the build of 6 minutes ago:\n\
                  \x20 environment:\n\
                  \x20   - A=1\n\
@@ -412,6 +423,7 @@ mod tests {
         assert_eq!(make["Vertex"], 2);
         assert_eq!(make["Fate"], "ran");
         assert_eq!(make["Cause"], "differs");
+        assert_eq!(make["Refused"], "grpc://c:1 has a result not signed");
         assert_eq!(make["Earlier"], 2);
         assert_eq!(make["EarlierTime"], "1970-01-01T00:05:00Z");
         assert_eq!(make["EarlierStep"], "[3/4] RUN make");

@@ -25,7 +25,7 @@ use super::dial::{Dial, Host, Place};
 use super::trace;
 
 /// A call that waits longer for its answer makes others go elsewhere.
-const SLOW: Duration = Duration::from_millis(800);
+const SLOW: Duration = Duration::from_millis(600);
 
 /// Gives what is sent as authorization, anew for each call.
 pub(super) type Authorization = Arc<dyn Fn() -> Option<HeaderValue> + Send + Sync>;
@@ -157,6 +157,7 @@ impl Connection {
         if let Some(address) = maker.place.address() {
             maker.host.avoid(address);
         }
+        maker.place.note_failed();
         self.state().channel = maker.endpoint.connect_with_connector_lazy(maker.dial());
     }
 }

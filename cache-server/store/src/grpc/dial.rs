@@ -153,13 +153,18 @@ impl Place {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     }
 
+    /// Notes that whoever is there does not answer.
+    pub(super) fn note_failed(&self) {
+        self.set(Err(Instant::now()));
+    }
+
     /// The server's address, if there is a connection.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.and_then(Result::ok)
     }
 
-    /// Whether no server could be connected to a moment ago.
+    /// Whether no server could be connected to a moment ago, or none answered.
     pub(super) fn has_failed(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*state, Some(Err(when)) if when.elapsed() < AVOIDED)
@@ -192,7 +197,7 @@ impl Service<Uri> for Dial {
                     Ok(TokioIo::new(stream))
                 }
                 Err(error) => {
-                    place.set(Err(Instant::now()));
+                    place.note_failed();
                     Err(error)
                 }
             }

@@ -8,11 +8,12 @@ use ashlar_model::cas::DigestFunction;
 use ashlar_model::secret::SecretValue;
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::capabilities_client::CapabilitiesClient;
-use futures::future::{Either, select};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::codegen::http::HeaderValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::capabilities::GrpcCapabilities;
 use super::channel::{Authorization, Connection, GrpcChannel};
@@ -36,8 +37,9 @@ const FAST_ENOUGH: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 4;
 
 /// Where there are other servers, a call that has no answer for so long is made to one of them as
-/// well.
-const HEDGE: Duration = Duration::from_secs(1);
+/// well. Longer than it takes until a connection is passed over.
+const HEDGE: Duration = Duration::from_millis(700);
+const MOST_AT_ONCE: u32 = 3;
 
 /// Gives the token that is sent with a call. Asked for every call, so that one that runs out can be
 /// followed by another.
@@ -197,6 +199,11 @@ impl GrpcSettings {
         }
         Ok(connections)
     }
+}
+
+/// Whether another server may have a better answer.
+fn may_differ(status: &Status) -> bool {
+    fault_of("", status.clone()).kind == FaultKind::Unavailable || status.code() == Code::Internal
 }
 
 /// A token as it is sent; `None` if it cannot be.
@@ -359,11 +366,35 @@ impl GrpcEndpoint {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.calling(what, call, MOST_AT_ONCE).await
+    }
+
+    /// The same for a call that is not to be made twice while there may be an answer to the first.
+    pub async fn call_singly<T, F>(
+        &self,
+        what: &'static str,
+        call: impl Fn() -> F,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.calling(what, call, 1).await
+    }
+
+    async fn calling<T, F>(
+        &self,
+        what: &'static str,
+        call: impl Fn() -> F,
+        most: u32,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let limit = self.settings.call_timeout;
         let began = Instant::now();
         let mut attempt = 0;
         loop {
-            let fault = match timeout(limit, self.hedged(&call)).await {
+            let fault = match timeout(limit, self.hedged(&call, most)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => fault_of(what, status),
                 Err(_) => {
@@ -388,26 +419,29 @@ impl GrpcEndpoint {
         }
     }
 
-    /// Makes a call, and another if there is no answer and somebody else may have one. The first
-    /// good answer counts.
-    async fn hedged<T, F>(&self, call: impl Fn() -> F) -> Result<Response<T>, Status>
+    /// Makes a call, and others if there is no answer and somebody else may have one. The first good
+    /// answer counts.
+    async fn hedged<T, F>(&self, call: impl Fn() -> F, most: u32) -> Result<Response<T>, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut first = std::pin::pin!(call());
-        if let Ok(answer) = timeout(HEDGE, &mut first).await {
-            return answer;
-        }
-        if !self.channel.has_others() {
-            return first.await;
-        }
-        tracing::debug!("asking another server as well");
-        // The connection of the first is passed over: it leaves a call without an answer.
-        let second = std::pin::pin!(call());
-        match select(first, second).await {
-            Either::Left((Ok(answer), _)) | Either::Right((Ok(answer), _)) => Ok(answer),
-            Either::Left((Err(_), second)) => second.await,
-            Either::Right((Err(_), first)) => first.await,
+        let mut calls = FuturesUnordered::new();
+        calls.push(call());
+        let mut made = 1;
+        loop {
+            let may_have_more = made < most && self.channel.has_others();
+            tokio::select! {
+                Some(answer) = calls.next() => match answer {
+                    Err(status) if !calls.is_empty() && may_differ(&status) => {}
+                    answer => return answer,
+                },
+                () = sleep(HEDGE), if may_have_more => {
+                    // Connections that leave a call without an answer are passed over.
+                    tracing::debug!("asking another server as well");
+                    calls.push(call());
+                    made += 1;
+                }
+            }
         }
     }
 }

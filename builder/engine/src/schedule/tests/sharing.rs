@@ -95,7 +95,8 @@ impl Machine {
                 home.put_layer(record).unwrap();
             }
         }
-        home.put_definition_result(key, &DefinitionResult::own(stack))
+        let word = Word::Bare(None);
+        home.put_definition_result(key, &DefinitionResult { stack, word })
             .unwrap();
         true
     }
@@ -141,6 +142,10 @@ impl SharedResults for Machine {
         } else {
             Belief::Taken
         }
+    }
+
+    fn refusal(&self, _definition: &DefinitionKey) -> Option<String> {
+        None
     }
 
     fn demands_proof(&self) -> bool {
@@ -316,6 +321,54 @@ async fn a_changed_step_runs_and_what_follows_it_and_both_are_published() {
     let (third, _) = self::machine(&service);
     third.make(changed, target).await.unwrap();
     assert!(third.fake.ran().is_empty());
+}
+
+#[tokio::test]
+async fn what_stands_on_a_bare_word_is_nobodys_own() {
+    let (graph, target) = chain(&["a", "b"]);
+    let service = Arc::default();
+    let (bench, machine) = machine(&service);
+    bench.make(graph, target).await.unwrap();
+    let words = |asked: Asked| -> Vec<Word> {
+        let published = asked.published.into_iter();
+        published.map(|result| result.word).collect()
+    };
+    assert_eq!(words(machine.asked()), [Word::Own, Word::Own]);
+
+    let (graph, target) = chain(&["a", "b", "c", "d"]);
+    let (bench, machine) = self::machine(&service);
+    bench.make(graph.clone(), target).await.unwrap();
+    assert_eq!(bench.fake.ran(), ["c", "d"]);
+    assert_eq!(words(machine.asked()), [Word::Bare(None), Word::Bare(None)]);
+    let home = &bench.surroundings.home;
+    let stored = home.result_by_definition(&keys(&graph)[4].definition);
+    assert_eq!(stored.unwrap().unwrap().word, Word::Bare(None));
+}
+
+#[tokio::test]
+async fn who_demands_proof_runs_what_the_store_has_on_a_bare_word() {
+    let (graph, target) = chain(&["a", "b"]);
+    let service = filled(&graph, target).await;
+    let (bench, machine) = machine(&service);
+    let (more, tip) = chain(&["a", "b", "c"]);
+    bench.make(more.clone(), tip).await.unwrap();
+    assert_eq!(bench.fake.ran(), ["c"]);
+    machine.strict.store(true, Ordering::SeqCst);
+    // What the service has is on its bare word as well.
+    *service.lock().unwrap() = Service::default();
+    bench.make(more.clone(), tip).await.unwrap();
+    assert_eq!(bench.fake.ran(), ["a", "b", "c"]);
+    let published = machine.asked().published;
+    let last: Vec<&Word> = published
+        .iter()
+        .rev()
+        .take(3)
+        .map(|one| &one.word)
+        .collect();
+    assert_eq!(last, [&Word::Own; 3]);
+    // Now it is this machine's own.
+    bench.make(more, tip).await.unwrap();
+    assert!(bench.fake.ran().is_empty());
 }
 
 #[tokio::test]
