@@ -109,7 +109,7 @@ pub(crate) fn scratch_root() -> PathBuf {
 
 /// A fresh directory in the scratch space, removed when it is dropped. Its name has no capitals:
 /// buildah makes image names of paths, and image names have none.
-pub(crate) fn scratch_directory(purpose: &str) -> TempDir {
+pub fn scratch_directory(purpose: &str) -> TempDir {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let root = scratch_root();
     loop {
