@@ -39,6 +39,11 @@ impl Effect {
         matches!(self, Self::MayStore(_) | Self::MayClear)
     }
 
+    /// Whether it changes nothing.
+    const fn only_looks(self) -> bool {
+        matches!(self, Self::Find(_) | Self::FindNone)
+    }
+
     /// What there is after it, if it can happen.
     fn after(self, before: Option<Value>) -> Option<Option<Value>> {
         match self {
@@ -172,6 +177,15 @@ impl<'a> Search<'a> {
         Some(best)
     }
 
+    /// Whether there may have been two masters meanwhile, of which neither confirms anything.
+    fn may_be_behind(&self, step: &Step<'_>) -> bool {
+        self.windows.iter().any(|window| {
+            window.unconfirmed
+                && window.end >= step.operation.begin
+                && step.end.is_none_or(|end| window.begin <= end)
+        })
+    }
+
     fn next(&self, place: &Place, until: Option<Time>) -> Vec<Place> {
         let mut next = Vec::new();
         let mut since = Time::ZERO;
@@ -184,7 +198,19 @@ impl<'a> Search<'a> {
             if until.is_some_and(|until| begin > until) {
                 continue;
             }
-            if let Some(value) = step.effect.after(place.value) {
+            let seen = step.effect.after(place.value);
+            if seen.is_none() && step.effect.only_looks() && self.may_be_behind(step) {
+                // It has seen what was confirmed, and not what came after.
+                if step.effect.after(place.confirmed).is_some() {
+                    let mut done = place.done.clone();
+                    done[number] = true;
+                    next.push(Place {
+                        done,
+                        ..place.clone()
+                    });
+                }
+            }
+            if let Some(value) = seen {
                 let mut done = place.done.clone();
                 done[number] = true;
                 let confirmed = match step.effect {

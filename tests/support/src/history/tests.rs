@@ -228,6 +228,21 @@ fn a_failover_loses_only_what_nobody_was_told_is_safe() {
     };
     removed(None).is_right();
     removed(Some(())).breaks("results");
+    // While there are two masters, one shows what the other has changed, and neither confirms.
+    story()
+        .call(1, 2, stored(1))
+        .call(10, 20, What::Invalidate { done: None })
+        .lost(15, 60, Lost::Unconfirmed)
+        .call(21, 22, MISS)
+        .call(23, 24, hit(1))
+        .call(25, 26, MISS)
+        .is_right();
+    story()
+        .call(1, 2, stored(1))
+        .lost(0, 60, Lost::Unconfirmed)
+        .call(10, 20, INVALIDATED)
+        .call(23, 24, hit(1))
+        .breaks("results");
 }
 
 #[test]
