@@ -166,7 +166,12 @@ pub struct InvalidateArgs {
     pub what: Invalidated,
 
     /// Why, for the server's audit log
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub reason: String,
 
     /// Only say how many there are

@@ -53,7 +53,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_details_panic(details in proptest::collection::vec(any::<u8>(), 0..200)) {
-            drop(decode(&details));
+            let _ignored = decode(&details);
         }
     }
 }

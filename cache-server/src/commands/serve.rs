@@ -25,8 +25,8 @@ use crate::security::Security;
 use crate::settings::Settings;
 use crate::settings::env::Environment;
 use crate::settings::source::Source;
-use crate::stores::{Engines, Stores};
 use crate::stores::backing::Backing;
+use crate::stores::{Engines, Stores};
 use crate::{limits, log, notify, peers, trace};
 
 /// How a server ended.
@@ -39,11 +39,7 @@ enum End {
 }
 
 /// Runs the server until it is told to stop.
-pub fn run(
-    settings: &Settings,
-    source: Source,
-    environment: &Environment,
-) -> Result<u8, Failure> {
+pub fn run(settings: &Settings, source: Source, environment: &Environment) -> Result<u8, Failure> {
     let filter = log::filter(&settings.log).map_err(Failure::usage)?;
     let traces = trace::start(settings, environment)?;
     log::start(
@@ -76,7 +72,15 @@ pub fn run(
             .await
             .map_err(|error| Failure::new("cannot serve").caused_by(error))?;
         let _following = security.follow(source)?;
-        serve(settings, environment, &backing, &security, listener, signals).await
+        serve(
+            settings,
+            environment,
+            &backing,
+            &security,
+            listener,
+            signals,
+        )
+        .await
     };
     let end = runtime.block_on(serving);
     // Requests that were cut off have no say in when the store is closed.
@@ -246,11 +250,8 @@ async fn serve_peers(settings: &Settings, backing: &Backing) -> Result<Option<Ta
     Ok(Some(spawn(async move {
         // Traced as parts of clients' requests, and not counted once more.
         let traced = server().layer(CountLayer(Metrics::default()));
-        let served = traced.serve_with_incoming_shutdown(
-            routes,
-            connections,
-            std::future::pending(),
-        );
+        let served =
+            traced.serve_with_incoming_shutdown(routes, connections, std::future::pending());
         if let Err(error) = served.await {
             tracing::error!("other servers are not served any more: {error}");
         }

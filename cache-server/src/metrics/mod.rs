@@ -179,7 +179,9 @@ impl Metrics {
         registry.register("server", "The server's version", Info::new(version));
         self.register_requests(&mut registry);
         now.register(&mut registry);
-        registry.register_collector(Box::new(self.namespaces.reader(&now.held, &now.refused_blobs)));
+        registry.register_collector(Box::new(
+            self.namespaces.reader(&now.held, &now.refused_blobs),
+        ));
         registry.register_collector(Box::new(Engines(self.engines.clone())));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)?;
@@ -267,7 +269,9 @@ impl Now {
         let stores: Family<StoreLabel, Gauge> = Family::default();
         for state in &self.stores {
             let label = StoreLabel { store: state.name };
-            stores.get_or_create(&label).set(state.fault.is_none().into());
+            stores
+                .get_or_create(&label)
+                .set(state.fault.is_none().into());
         }
         registry.register("store_up", "Whether a store can be used", stores);
         let ages: Family<IssuerLabel, Gauge> = Family::default();

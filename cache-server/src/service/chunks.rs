@@ -150,11 +150,7 @@ fn cut(bytes: &[u8]) -> usize {
 }
 
 /// Puts a blob together from chunks. What comes out is hashed: no client's word is taken for it.
-pub async fn splice(
-    view: &View,
-    blob: &CasDigest,
-    chunks: Vec<CasDigest>,
-) -> Result<(), Status> {
+pub async fn splice(view: &View, blob: &CasDigest, chunks: Vec<CasDigest>) -> Result<(), Status> {
     let total = chunks
         .iter()
         .try_fold(0_u64, |total, chunk| total.checked_add(chunk.size));

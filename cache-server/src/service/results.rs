@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::action_cache::{Gap, Inline, commit, decode, fill, gaps, note_written};
 use super::request::{action, digests, function};
-use crate::metrics::Metrics;
 use crate::auth::Right;
+use crate::metrics::Metrics;
 use crate::stores::Stores;
 use crate::stores::kind::Kind;
 use crate::{limits, status};

@@ -13,12 +13,12 @@ pub mod value;
 
 use std::path::PathBuf;
 
-use clap::Args;
-use serde::Deserialize;
-use ashlar_telemetry::Collector;
 use crate::audit::AuditFile;
 use crate::namespaces::Namespaces;
+use ashlar_telemetry::Collector;
+use clap::Args;
 use namespaces::{NamespaceError, NamespaceTable, NamespaceTables};
+use serde::Deserialize;
 use trust::{JwtTable, RuleTable, Trust, TrustError};
 use value::{Bytes, Listen, LogFormat, Mode, Percent, Ratio, Span};
 
@@ -338,7 +338,9 @@ pub enum SettingsError {
     #[error("{0} is for a server with --redis and --objects")]
     NoFarm(&'static str),
     /// A limit of a directory that is not there.
-    #[error("--limit is for the directory of --root, which is not set; --objects-limit is for --objects")]
+    #[error(
+        "--limit is for the directory of --root, which is not set; --objects-limit is for --objects"
+    )]
     LimitOfNothing,
     /// Less than a handful of packs.
     #[error("a limit of {0} is too small for an object store: give 64MB or more")]

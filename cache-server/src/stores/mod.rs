@@ -24,8 +24,8 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
-use ashlar_store::counters::Counters;
 use ashlar_store::completeness::{Completeness, LIFETIME};
+use ashlar_store::counters::Counters;
 use ashlar_store::{ActionCache, BlobStore, Fault, FaultKind, LeaseStore, Possession};
 use bytes::Bytes;
 

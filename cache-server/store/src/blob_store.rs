@@ -181,7 +181,9 @@ pub async fn collect_part(bytes: ByteStream, length: u64) -> Result<Bytes, Fault
         return Ok(part);
     }
     let got = part.len();
-    Err(Fault::invalid(format!("{got} bytes came instead of {length}")))
+    Err(Fault::invalid(format!(
+        "{got} bytes came instead of {length}"
+    )))
 }
 
 /// All bytes of a stream, which may be no more than `limit`.

@@ -228,11 +228,7 @@ mod tests {
     conformance::blob_store_tests!(disk, std::future::ready(over_disk()));
 
     async fn nobodys_eyes_reach_further<S: BlobStore + Possession + 'static>(store: Arc<S>) {
-        let (ours, main, theirs) = (
-            view(&store, OURS),
-            view(&store, MAIN),
-            view(&store, THEIRS),
-        );
+        let (ours, main, theirs) = (view(&store, OURS), view(&store, MAIN), view(&store, THEIRS));
         let bytes = Bytes::from(vec![7; 3000]);
         let blob = CasDigest::of(DigestFunction::Blake3, &bytes);
         let unknown = CasDigest::of(DigestFunction::Blake3, b"unknown");
@@ -264,7 +260,10 @@ mod tests {
         let wrong = Bytes::from(vec![8; 3000]);
         let fault = theirs.write(&blob, once(wrong.clone())).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Invalid);
-        let fault = theirs.write(&blob, once(bytes.slice(1..))).await.unwrap_err();
+        let fault = theirs
+            .write(&blob, once(bytes.slice(1..)))
+            .await
+            .unwrap_err();
         assert_eq!(fault.kind, FaultKind::Invalid);
         let fault = theirs.write_many(vec![(blob, wrong)]).await.remove(0);
         assert_eq!(fault.unwrap_err().kind, FaultKind::Invalid);

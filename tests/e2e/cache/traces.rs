@@ -75,7 +75,7 @@ fn named<'a>(spans: &'a [Span], name: &'a str) -> impl Iterator<Item = &'a Span>
 }
 
 #[track_caller]
-fn one<'a>(spans: &'a [Span], service: &str, name: &str) -> &'a Span {
+fn one<'a>(spans: &'a [Span], service: &str, name: &'a str) -> &'a Span {
     let found = named(spans, name).find(|span| span.service == service);
     found.unwrap_or_else(|| panic!("no span {name} of {service} in {spans:#?}"))
 }
@@ -193,7 +193,8 @@ fn a_collector_that_is_not_there_costs_one_warning_and_nothing_else() {
         let warnings = warnings(&output);
         assert_eq!(warnings.len(), 1, "{output}");
         assert!(warnings[0].contains("traces cannot be sent"), "{output}");
-        let spared = machine.build(&[]).ran();
+        let output = machine.build(&[]);
+        let spared = output.ran();
         assert!(spared.is_empty(), "{spared:?}");
         let end = server.terminate();
         end.success();

@@ -131,7 +131,11 @@ impl TraceService for Service {
             let resource = of_resource.resource.unwrap_or_default();
             let attributes = attributes(&resource.attributes);
             let service = attributes.get("service.name").cloned().unwrap_or_default();
-            for span in of_resource.scope_spans.into_iter().flat_map(|one| one.spans) {
+            for span in of_resource
+                .scope_spans
+                .into_iter()
+                .flat_map(|one| one.spans)
+            {
                 locked(&self.0).push(read(&service, span));
             }
         }

@@ -48,6 +48,7 @@ pub mod cache_server;
 pub mod collector;
 pub mod command;
 pub mod context;
+pub mod environment;
 pub mod farm;
 pub mod git;
 pub mod history;
@@ -72,5 +73,4 @@ pub mod user;
 pub mod web;
 pub mod wire;
 
-mod environment;
 mod http;

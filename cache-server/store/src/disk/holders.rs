@@ -120,12 +120,7 @@ impl<'a> Holders<'a> {
     }
 
     /// Notes that a namespace holds a blob of so many bytes.
-    pub(super) fn note(
-        &mut self,
-        number: u32,
-        blob: &Key,
-        bytes: u64,
-    ) -> Result<(), redb::Error> {
+    pub(super) fn note(&mut self, number: u32, blob: &Key, bytes: u64) -> Result<(), redb::Error> {
         let before = self.holders.insert(row(blob, number).as_slice(), ())?;
         if before.is_none() {
             self.changed.entry(number).or_default().0 += bytes;

@@ -126,9 +126,8 @@ impl DiskStore {
             Some(token) => {
                 let key = hex::decode(token).ok();
                 let key = key.filter(|key| Key::from_bytes(key).is_some());
-                let mut key = key.ok_or_else(|| {
-                    Fault::invalid("the page token is none of this server's")
-                })?;
+                let mut key =
+                    key.ok_or_else(|| Fault::invalid("the page token is none of this server's"))?;
                 // The next key that there can be.
                 key.push(0);
                 key

@@ -252,11 +252,8 @@ mod tests {
         home.put_layer(&layer).unwrap();
         let key = DefinitionKey::from(blake3::hash(b"key"));
         let stack = vec![layer.id];
-        home.put_definition_result(
-            &key,
-            &DefinitionResult::own(stack.clone()),
-        )
-        .unwrap();
+        home.put_definition_result(&key, &DefinitionResult::own(stack.clone()))
+            .unwrap();
         home.note_content(&index.content_digest(), &layer.id)
             .unwrap();
         let config = home.blobs().put(b"config").unwrap();

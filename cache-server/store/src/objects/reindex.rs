@@ -43,10 +43,7 @@ pub async fn reindex(
     progress: impl Fn(&Reindexed),
 ) -> Result<Reindexed, Fault> {
     let shared = &objects.shared;
-    let condemned = shared
-        .index
-        .condemned(now + CONDEMNED_FOR, ALL)
-        .await?;
+    let condemned = shared.index.condemned(now + CONDEMNED_FOR, ALL).await?;
     let condemned: HashSet<String> = condemned.into_iter().collect();
     let mut all = Reindexed::default();
     for directory in [PACKS, BLOBS] {

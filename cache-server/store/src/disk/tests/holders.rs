@@ -50,7 +50,10 @@ async fn what_leaves_the_store_is_held_by_nobody() {
         store.note(namespace, &[stays, goes]).await.unwrap();
     }
     // Its file is found damaged.
-    let entry = store.shared.index.read(|index| index.entry(&Key::blob(&goes)));
+    let entry = store
+        .shared
+        .index
+        .read(|index| index.entry(&Key::blob(&goes)));
     let entry = entry.unwrap().unwrap();
     let key = Key::blob(&goes);
     store.work(Work::Lost { key, entry }).await.unwrap();

@@ -35,7 +35,10 @@ fn tiny() -> DiskSettings {
 conformance::blob_store_tests!(blobs, std::future::ready(fresh(DiskSettings::default())));
 conformance::action_cache_tests!(results, std::future::ready(fresh(DiskSettings::default())));
 conformance::exact_action_cache_tests!(exact, std::future::ready(fresh(DiskSettings::default())));
-conformance::possession_tests!(possession, std::future::ready(fresh(DiskSettings::default())));
+conformance::possession_tests!(
+    possession,
+    std::future::ready(fresh(DiskSettings::default()))
+);
 conformance::blob_store_tests!(tiny_blobs, std::future::ready(fresh(tiny())));
 conformance::action_cache_tests!(tiny_results, std::future::ready(fresh(tiny())));
 
