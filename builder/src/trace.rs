@@ -12,13 +12,13 @@ use crate::workshop::WarningSink;
 
 /// The trace of one build, if it is wanted.
 #[derive(Debug)]
-pub struct BuildTrace {
+pub(crate) struct BuildTrace {
     traces: Option<Traces>,
 }
 
 impl BuildTrace {
     /// Starts it. A collector that is not there costs one warning, later.
-    pub fn start(
+    pub(crate) fn start(
         flag: Option<&Collector>,
         settings: &Settings,
         warnings: &WarningSink,
@@ -43,7 +43,7 @@ impl BuildTrace {
     }
 
     /// Does the work of a build as its trace, which is part of the one that `$TRACEPARENT` names.
-    pub async fn within<T, E>(
+    pub(crate) async fn within<T, E>(
         &self,
         settings: &Settings,
         work: impl Future<Output = Result<T, E>>,
@@ -61,7 +61,7 @@ impl BuildTrace {
     }
 
     /// Sends what was not sent yet, within two seconds.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(traces) = &self.traces {
             traces.finish();
         }

@@ -24,6 +24,10 @@ pub fn start(filter: EnvFilter, format: LogFormat, no_color: bool, traces: Optio
             .boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general enough in its lifetimes"
+    )]
     let events = FilterFn::new(|metadata| metadata.is_event());
     // A log that was started before, as tests do, goes on.
     let _started = tracing_subscriber::registry()

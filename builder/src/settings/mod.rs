@@ -244,7 +244,7 @@ fn parsed<T: std::str::FromStr<Err = String>>(name: &str, text: &str) -> Result<
 fn specs(arguments: &[CacheArg]) -> Vec<CacheSpec> {
     let named = arguments.iter().filter_map(|argument| match argument {
         CacheArg::None => None,
-        CacheArg::Cache(spec) => Some(spec.clone()),
+        CacheArg::Cache(spec) => Some(spec.as_ref().clone()),
     });
     named.collect()
 }

@@ -153,7 +153,7 @@ mod tests {
         let token = of_variable(&environment, "T").unwrap().token().unwrap();
         assert_eq!(token.reveal(), b"token");
         for name in ["E", "U"] {
-            assert!(of_variable(&environment, name).is_err());
+            of_variable(&environment, name).unwrap_err();
         }
     }
 }

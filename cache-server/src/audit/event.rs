@@ -147,6 +147,10 @@ impl Event {
 
     /// To what.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "texts, numbers and digests as they are at hand"
+    )]
     pub fn to_key(mut self, key: impl ToString) -> Self {
         self.key = Some(cut(&key.to_string()));
         self

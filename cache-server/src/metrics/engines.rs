@@ -118,8 +118,11 @@ fn encode_retries(encoder: &mut DescriptorEncoder<'_>, taken: &Taken) -> fmt::Re
     Ok(())
 }
 
+/// One of two numbers.
+type Which = fn((u64, u64)) -> u64;
+
 fn encode_bytes(encoder: &mut DescriptorEncoder<'_>, asked: &[&Engine]) -> fmt::Result {
-    let both: [(&str, &str, fn((u64, u64)) -> u64); 2] = [
+    let both: [(&str, &str, Which); 2] = [
         ("engine_received_bytes", "Bytes from stores", |both| both.0),
         ("engine_sent_bytes", "Bytes to stores", |both| both.1),
     ];

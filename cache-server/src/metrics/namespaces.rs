@@ -45,6 +45,9 @@ pub enum Refusal {
     Rate,
 }
 
+/// One number of a holder.
+type OfHolder = fn(&HolderUsage) -> u64;
+
 /// What a namespace does.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -268,7 +271,7 @@ impl Reader {
     }
 
     fn encode_held(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let gauges: [(&str, &str, fn(&HolderUsage) -> u64); 2] = [
+        let gauges: [(&str, &str, OfHolder); 2] = [
             (
                 "namespace_held_bytes",
                 "Bytes that a namespace holds",

@@ -14,6 +14,9 @@ use ashlar_model::executor::BoxFuture;
 
 use crate::fault::Fault;
 
+/// A namespace, and the bytes that it holds.
+pub type Holding = (String, u64);
+
 /// Notes which namespace holds which blobs.
 pub trait Possession: Send + Sync + fmt::Debug {
     /// Whether at least one of `namespaces` holds each blob, in the order asked for. The empty blob
@@ -37,7 +40,7 @@ pub trait Possession: Send + Sync + fmt::Debug {
 
     /// The namespaces that hold anything, with their bytes: for metrics. At most `most`, the largest
     /// first.
-    fn largest(&self, most: usize) -> BoxFuture<'_, Result<Vec<(String, u64)>, Fault>>;
+    fn largest(&self, most: usize) -> BoxFuture<'_, Result<Vec<Holding>, Fault>>;
 
     /// Whether a blob that is held is certainly in the store as well, so that nobody needs to ask
     /// both: what is gone is held by nobody, and asking who holds a blob counts as its use.

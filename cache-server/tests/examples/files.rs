@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_root.parent().expect("a workspace").to_owned()
 }
 
 /// A file of `examples/farm`.
-pub fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     root().join("examples/farm").join(name)
 }
 
-pub fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The documents of a file.
-pub fn documents(name: &str) -> Vec<Yaml> {
+pub(crate) fn documents(name: &str) -> Vec<Yaml> {
     YamlLoader::load_from_str(&text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The only document of a file.
-pub fn document(name: &str) -> Yaml {
+pub(crate) fn document(name: &str) -> Yaml {
     let mut documents = documents(name);
     assert_eq!(documents.len(), 1, "{name}");
     documents.remove(0)
 }
 
 /// All files below `examples/farm` with an ending.
-pub fn all(ending: &str) -> Vec<String> {
+pub(crate) fn all(ending: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![path("")];
     while let Some(directory) = pending.pop() {
@@ -52,13 +52,13 @@ pub fn all(ending: &str) -> Vec<String> {
 }
 
 /// A list; empty if it is none.
-pub fn list(yaml: &Yaml) -> &[Yaml] {
+pub(crate) fn list(yaml: &Yaml) -> &[Yaml] {
     yaml.as_vec().map_or(&[], Vec::as_slice)
 }
 
 /// A text.
 #[track_caller]
-pub fn string(yaml: &Yaml) -> &str {
+pub(crate) fn string(yaml: &Yaml) -> &str {
     yaml.as_str().unwrap_or_else(|| panic!("no text: {yaml:?}"))
 }
 

@@ -14,7 +14,7 @@ fn of_kind(file: &str, kind: &str) -> Yaml {
     found.unwrap_or_else(|| panic!("{file}: no {kind}"))
 }
 
-pub fn deployment() -> Yaml {
+pub(crate) fn deployment() -> Yaml {
     of_kind("kubernetes/deployment.yaml", "Deployment")
 }
 

@@ -202,7 +202,7 @@ fn the_unit_waits_for_requests() {
 }
 
 /// `30s` and `1m` as a number.
-pub fn seconds(text: &str) -> u64 {
+pub(crate) fn seconds(text: &str) -> u64 {
     let (number, unit) = text.split_at(text.len() - 1);
     let unit = match unit {
         "s" => 1,

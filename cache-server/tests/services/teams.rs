@@ -1,7 +1,6 @@
 //! A server for teams that do not trust each other, and its clients.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use ashlar_cache_server::audit::{Audit, Event, Queue};
@@ -117,7 +116,7 @@ impl Teams {
         let tables: NamespaceTables = toml::from_str(tables).expect("tables");
         let namespaces = resolve(&tables.tables).expect("namespaces");
         let namespaces = Arc::new(ArcSwap::from_pointee(namespaces));
-        let (audit, queue) = Audit::queue(10_000, Arc::new(SystemTime::now));
+        let (audit, queue) = Audit::queue(10_000, ashlar_store::clock::system());
         let make = |engines| Stores::apart(engines, namespaces);
         Self {
             harness: Harness::over(access, 0, make, audit).await,

@@ -294,7 +294,7 @@ impl Caller {
                 let answer = self.leases.acquire(request).await.expect("no Acquire");
                 let outcome = answer.into_inner().outcome;
                 let Some(ext::acquire_response::Outcome::Granted(lease)) = outcome else {
-                    panic!("not granted: {outcome:?}");
+                    unreachable!("every request has a key of its own: {outcome:?}");
                 };
                 let release = ext::ReleaseRequest {
                     key,

@@ -164,6 +164,10 @@ async fn load(servers: &Servers, content: &Arc<Content>, kind: Kind, seed: u64) 
 }
 
 /// One request after the other; gives how long those took that count.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what all workers of a round share, and what is this one's"
+)]
 async fn worker(
     mut caller: Caller,
     content: &Content,

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ashlar_test_support::cache_server::CacheServer;
 use ashlar_test_support::command::TestCommand;
@@ -27,7 +27,7 @@ fn keygen(machine: &Machine) -> PathBuf {
 }
 
 /// Signs with a key, and demands its signature.
-fn signing(machine: &mut Machine, key: &PathBuf) {
+fn signing(machine: &mut Machine, key: &Path) {
     machine.cache.extend([
         "--cache-sign".to_owned(),
         key.display().to_string(),
@@ -37,7 +37,7 @@ fn signing(machine: &mut Machine, key: &PathBuf) {
 }
 
 /// Demands signatures of another machine's key.
-fn trusting(machine: &mut Machine, key: &PathBuf, more: &str) {
+fn trusting(machine: &mut Machine, key: &Path, more: &str) {
     let public = fs::read(format!("{}.pub", key.display())).unwrap();
     let copy = machine.home.path("trusted.pub");
     machine.home.file(&copy, public);

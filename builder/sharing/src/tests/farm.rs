@@ -66,7 +66,7 @@ async fn lead(listener: TcpListener, socket: PathBuf, state: watch::Receiver<Sta
                     _ = state.wait_for(|state| *state != State::Open) => {}
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
     }
 }

@@ -11,7 +11,7 @@ pub enum CacheArg {
     /// No cache, whatever the environment and the configuration say.
     None,
     /// This one.
-    Cache(CacheSpec),
+    Cache(Box<CacheSpec>),
 }
 
 impl FromStr for CacheArg {
@@ -20,7 +20,7 @@ impl FromStr for CacheArg {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "none" => Ok(Self::None),
-            text => text.parse().map(Self::Cache),
+            text => text.parse().map(|spec| Self::Cache(Box::new(spec))),
         }
     }
 }

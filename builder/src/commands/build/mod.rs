@@ -58,6 +58,10 @@ use remote::{InputFetcher, RemoteInput};
 use secrets::Offered;
 
 /// Builds an image.
+#[expect(
+    clippy::too_many_lines,
+    reason = "what a build is put together from, in order"
+)]
 pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> {
     if args.call().method != Method::Build {
         return call::run(args, settings);

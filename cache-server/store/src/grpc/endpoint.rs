@@ -54,6 +54,9 @@ impl TokenSource for SecretValue {
     }
 }
 
+/// How a host is reached; `None` for a socket of this machine.
+type Reached = (Endpoint, Option<Host>);
+
 /// Who a client is, for servers that ask for its certificate.
 #[derive(Clone)]
 pub struct ClientIdentity {
@@ -131,7 +134,7 @@ impl GrpcSettings {
     }
 
     /// The hosts, each as an endpoint; none for a socket of this machine, which has the address.
-    fn endpoints(&self) -> Result<Vec<(Endpoint, Option<Host>)>, Fault> {
+    fn endpoints(&self) -> Result<Vec<Reached>, Fault> {
         let wrong = || Fault::invalid(format!("{} is no address of a server", self.address));
         let (scheme, rest) = self.address.split_once("://").ok_or_else(wrong)?;
         let http = match scheme {

@@ -450,6 +450,10 @@ impl<'a, 'c> Batch<'a, 'c> {
         for (number, size) in &self.made.packs {
             self.changes.set_pack(*number, *size)?;
         }
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method itself is not general enough in its lifetimes"
+        )]
         self.changes.holders(|holders| holders.settle())?;
         self.changes.set_totals(&self.made.totals)
     }
