@@ -153,7 +153,10 @@ impl Access {
         }
         let token = shown.authorization.map(bearer).transpose()?;
         if !policy.has_rules() {
-            return policy.caller_of_files(token, certificate.map(ClientCertificate::name));
+            return policy.caller_of_files(
+                token,
+                certificate.map(super::certificates::ClientCertificate::name),
+            );
         }
         let found = match token {
             Some(token) => Some(policy.token(token, now).await?),
