@@ -70,8 +70,7 @@ fn encode_seconds(encoder: &mut DescriptorEncoder<'_>, taken: &Taken) -> fmt::Re
     for (store, operations) in taken {
         for one in operations {
             let labels = [("store", *store), ("operation", one.operation)];
-            // The largest number stands for no bound.
-            let bounds = BOUNDS.iter().copied().chain([f64::MAX]);
+            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(one.buckets).collect();
             let (sum, count) = (one.elapsed.as_secs_f64(), one.buckets.iter().sum());
             family
