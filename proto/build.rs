@@ -9,8 +9,9 @@ use prost::Message as _;
 use protox::Compiler;
 
 /// The files that nothing else imports; the rest comes with them.
-const ROOTS: [&str; 4] = [
+const ROOTS: [&str; 5] = [
     "ashlar/cache/v1/cache.proto",
+    "ashlar/farm/v1/farm.proto",
     "build/bazel/remote/execution/v2/remote_execution.proto",
     "google/bytestream/bytestream.proto",
     "google/rpc/error_details.proto",

@@ -2,7 +2,8 @@
 //!
 //! - [`reapi`]: the Remote Execution API, version 2.13, whose comments are its documentation.
 //! - [`ext`]: `ashlar.cache.v1`, what it lacks for builds of images.
-//! - [`bytestream`], [`rpc`], [`longrunning`], [`semver`]: what these two are made of.
+//! - [`farm`]: `ashlar.farm.v1`, what it lacks for builds on a farm of workers.
+//! - [`bytestream`], [`rpc`], [`longrunning`], [`semver`]: what these are made of.
 //!
 //! These types go no further than the files that speak a protocol.
 #![expect(
@@ -18,6 +19,7 @@
 )]
 
 pub use ashlar::cache::v1 as ext;
+pub use ashlar::farm::v1 as farm;
 pub use build::bazel::remote::execution::v2 as reapi;
 pub use build::bazel::semver;
 pub use google::{bytestream, longrunning, rpc};
