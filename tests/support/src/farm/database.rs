@@ -185,9 +185,8 @@ fn wait_for_replica(sentinels: &mut RedisSentinels) {
     let deadline = Instant::now() + REPLICATION;
     loop {
         let replica = sentinels.replica();
-        let is_ready =
-            replica.info("role") == "slave" && replica.info("master_link_status") == "up";
-        if is_ready {
+        let says = |name, value: &str| replica.try_info(name).as_deref() == Some(value);
+        if says("role", "slave") && says("master_link_status", "up") {
             return;
         }
         assert!(Instant::now() < deadline, "the replica does not follow");

@@ -243,6 +243,14 @@ impl RedisServer {
             .to_owned()
     }
 
+    /// A line of `INFO`, from a server that may be changing its role: it cuts its connections then.
+    pub fn try_info(&self, name: &str) -> Option<String> {
+        let info = self.try_command(&["INFO", "everything"]).ok()?.text();
+        let prefix = format!("{name}:");
+        let line = info.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.map(ToOwned::to_owned)
+    }
+
     /// Takes everything away, as an operator or an attacker would.
     pub fn flush(&self) {
         self.command(&["FLUSHALL"]);
