@@ -13,7 +13,7 @@ pub enum Event {
     /// Nothing but that time went by.
     Tick,
     /// A client wants an action executed. Answered by [`Effect::Submitted`] or
-    /// [`Effect::Refused`], as the first effect.
+    /// [`Effect::Refused`].
     ///
     /// [`Effect::Submitted`]: crate::Effect::Submitted
     /// [`Effect::Refused`]: crate::Effect::Refused

@@ -29,6 +29,7 @@
 
 mod effect;
 mod event;
+mod hash;
 mod id;
 mod queue;
 mod record;
