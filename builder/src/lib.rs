@@ -9,10 +9,9 @@
 //! | [`diagnostics`] | errors as the user meets them |
 //! | [`exit_code`] | what the process returns |
 //! | `panics` | threads that cannot be started, and bugs |
+//! | [`failure`] | errors of registries, stores and steps, as errors of commands |
 //! | [`workshop`] | store, registry client and executor, set out for a command |
-//! | [`sources`] | files from elsewhere: between the engine and those who fetch |
 //! | [`shared`] | the shared caches of a command |
-//! | [`images`] | images between names, registries and the store |
 //!
 //! Standard output is data, standard error is talk.
 #![forbid(unsafe_code)]
@@ -21,13 +20,11 @@ pub mod cli;
 pub mod commands;
 pub mod diagnostics;
 pub mod exit_code;
+pub mod failure;
 mod human;
-pub mod images;
 mod panics;
-mod remover;
 pub mod settings;
 pub mod shared;
-pub mod sources;
 mod trace;
 pub mod ui;
 pub mod workshop;

@@ -17,9 +17,9 @@ use crate::cli::Format;
 use crate::cli::fsck::FsckArgs;
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
-use crate::images::failure::step_to_cli_error;
+use crate::failure::step_to_cli_error;
 use crate::settings::Settings;
-use crate::workshop::{Workshop, run_interruptible};
+use crate::workshop::{self, run_interruptible};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -56,7 +56,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings) -> Result<ExitCode, CliE
     let home = settings.open_home()?;
     let remove = !args.dry_run;
     // What is damaged is listed in the end.
-    let workshop = Workshop::new(home.clone(), settings, Arc::new(|_: &str| {}))?;
+    let workshop = workshop::open(home.clone(), settings, Arc::new(|_: &str| {}))?;
     let (trees, (examined, damaged)) = run_interruptible(async {
         // First: images and results that need a tree are looked at later.
         let trees = workshop.executor().examine_trees(remove).await;

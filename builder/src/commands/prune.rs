@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ashlar_model::size::HumanSize;
 use ashlar_store::home::gc::{CollectError, Policy, RemoveError, Report, collect};
+use ashlar_workshop::remover::SandboxRemover;
 use rustix::termios::isatty;
 use serde::Serialize;
 
@@ -16,7 +17,6 @@ use crate::cli::Format;
 use crate::cli::prune::PruneArgs;
 use crate::diagnostics::{CliError, ErrorKind};
 use crate::exit_code::ExitCode;
-use crate::remover::SandboxRemover;
 use crate::settings::Settings;
 
 /// How long running builds are waited for.

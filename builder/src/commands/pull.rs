@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ashlar_image::pull::{ImageHandle, LayerProgress};
 use ashlar_model::platform::Platform;
 use ashlar_store::home::images::ImageRecord;
+use ashlar_workshop::images::register::register_image;
 use futures::TryStreamExt as _;
 
 use super::lookup::short_id;
@@ -13,11 +14,10 @@ use super::vertex::Vertex;
 use crate::cli::pull::PullArgs;
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
-use crate::images::failure::to_cli_error;
-use crate::images::register::register_image;
+use crate::failure::to_cli_error;
 use crate::settings::Settings;
 use crate::ui::{Progress, ProgressMode};
-use crate::workshop::{Workshop, run_interruptible};
+use crate::workshop::{self, Workshop, run_interruptible};
 
 /// Runs the command. The name is given when all layers are there: a pull that breaks off leaves
 /// what had the name before, and its downloads to be taken up again.
@@ -29,7 +29,7 @@ pub(super) fn run(args: &PullArgs, settings: &Settings) -> Result<ExitCode, CliE
     };
     let home = settings.open_home()?;
     let progress = Progress::start(mode, settings);
-    let workshop = Workshop::new(home, settings, super::vertex::warnings(&progress))?;
+    let workshop = workshop::open(home, settings, super::vertex::warnings(&progress))?;
     let vertex = Vertex::begin(&progress, format!("pull {}", args.image.familiar()));
     let outcome = run_interruptible(pull(args, settings, &workshop, &vertex));
     vertex.end(&outcome);

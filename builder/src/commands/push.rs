@@ -21,10 +21,10 @@ use super::vertex::{Vertex, warnings};
 use crate::cli::push::PushArgs;
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
-use crate::images::failure::registry_to_cli_error;
+use crate::failure::registry_to_cli_error;
 use crate::settings::Settings;
 use crate::ui::{Progress, ProgressMode};
-use crate::workshop::{Workshop, run_interruptible};
+use crate::workshop::{self, Workshop, run_interruptible};
 
 /// Runs the command.
 pub(super) fn run(args: &PushArgs, settings: &Settings) -> Result<ExitCode, CliError> {
@@ -42,7 +42,7 @@ pub(super) fn run(args: &PushArgs, settings: &Settings) -> Result<ExitCode, CliE
         .clone()
         .unwrap_or_else(|| image.reference.clone());
     let progress = Progress::start(mode, settings);
-    let workshop = Workshop::new(home, settings, warnings(&progress))?;
+    let workshop = workshop::open(home, settings, warnings(&progress))?;
     drop(in_use);
     let vertex = Vertex::begin(&progress, format!("push {}", target.familiar()));
     let outcome = run_interruptible(send(&image, &target, &workshop, &vertex));

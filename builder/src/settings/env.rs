@@ -9,6 +9,7 @@
 //! | `ASHLAR_CACHE` | shared caches, separated by spaces |
 //! | `ASHLAR_CACHE_TOKEN_FILE` | a file with the token for them |
 //! | `ASHLAR_CACHE_SIGN`, `ASHLAR_CACHE_TRUST` | how results are signed, and which are taken |
+//! | `ASHLAR_REMOTE` | the farm that builds run on |
 //! | `ASHLAR_TRACE` | where traces of builds are sent |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | the same, if it is `env` |
 //! | `TRACEPARENT` | the trace that a build is part of: W3C Trace Context |
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 use ashlar_http::HttpEnvironment;
 use ashlar_image::registry::RegistryEnvironment;
+use ashlar_workshop::Variables;
 
 /// Names of proxy variables; those that Docker passes to RUN without being asked.
 pub const PROXY_VARIABLES: [&str; 10] = [
@@ -116,6 +118,11 @@ impl Environment {
         self.text("ASHLAR_CACHE")
     }
 
+    /// `$ASHLAR_REMOTE`.
+    pub fn remote(&self) -> Option<&str> {
+        self.text("ASHLAR_REMOTE")
+    }
+
     /// `$ASHLAR_TRACE`.
     pub fn trace(&self) -> Option<&str> {
         self.text("ASHLAR_TRACE")
@@ -144,6 +151,12 @@ impl Environment {
     /// What clients of HTTP go by: certificates, proxies.
     pub fn http(&self) -> HttpEnvironment {
         HttpEnvironment::from_lookup(|name| self.lookup(name).map(OsStr::to_owned))
+    }
+
+    /// The same for those who know nothing of this program.
+    pub fn variables(&self) -> Variables {
+        let environment = self.clone();
+        Variables::new(move |name| environment.lookup(name).map(OsStr::to_owned))
     }
 
     /// `$HOME`.

@@ -127,6 +127,12 @@ impl Authenticator {
 
     /// The login for a repository.
     pub(super) async fn login(&self, repository: &str, settings: &RegistrySettings) -> Login {
+        if let Some(given) = &settings.logins {
+            return Login {
+                credentials: given.of(&self.registry),
+                notes: Vec::new(),
+            };
+        }
         let mut logins = self.logins.lock().await;
         if let Some(login) = logins.get(repository) {
             return login.clone();

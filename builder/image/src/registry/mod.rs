@@ -6,6 +6,7 @@
 //! | `client` | [`RegistryClient`] and its connections, made when first used |
 //! | `endpoint`, `certificates` | where a registry is, whom to trust |
 //! | `challenge`, `auth`, `credentials` | logins and tokens |
+//! | `logins` | logins that somebody hands over |
 //! | `call`, `exchange`, `answer` | one request: what it says, how it is sent and sent again, what comes back |
 //! | `manifest`, `blob`, `push` with `upload_body` | the operations |
 //!
@@ -30,6 +31,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod exchange;
+mod logins;
 mod manifest;
 mod push;
 pub mod settings;
@@ -41,6 +43,7 @@ pub use ashlar_http::{CertificateError, ConnectionError, RetryPolicy};
 pub use blob::FetchedBlob;
 pub use client::RegistryClient;
 pub use error::RegistryError;
+pub use logins::{Logins, login_text};
 pub use manifest::FetchedManifest;
 pub use push::PushedBlob;
 pub use settings::{RegistryEnvironment, RegistrySettings};

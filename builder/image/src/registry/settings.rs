@@ -2,9 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_http::{HttpEnvironment, RetryPolicy, client};
+
+use super::logins::Logins;
 
 /// The environment variables that matter to a registry client, by value.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +74,8 @@ pub struct RegistrySettings {
     pub connect_timeout: Duration,
     /// How long a server may send nothing before the request counts as broken.
     pub idle_timeout: Duration,
+    /// Logins that somebody has handed over; with them, none of this machine's are looked for.
+    pub logins: Option<Arc<Logins>>,
 }
 
 /// BuildKit's `maxRegistryConcurrency`. More gains little and trips the rate limits of public
@@ -96,6 +101,7 @@ impl Default for RegistrySettings {
             connections_per_host: CONNECTIONS_PER_HOST,
             connect_timeout: client::CONNECT_TIMEOUT,
             idle_timeout: client::IDLE_TIMEOUT,
+            logins: None,
         }
     }
 }

@@ -23,9 +23,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::run::RunArgs;
 use crate::diagnostics::{CliError, ErrorKind};
 use crate::exit_code::ExitCode;
-use crate::images::failure::step_to_cli_error;
+use crate::failure::step_to_cli_error;
 use crate::settings::Settings;
-use crate::workshop::{Workshop, run_to_end};
+use crate::workshop::{self, Workshop, run_to_end};
 use source::Image;
 use terminal::Terminal;
 
@@ -49,7 +49,7 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<ExitCode, CliEr
     let warnings = Arc::new(|message: &str| {
         super::output::warn(message);
     });
-    let workshop = Workshop::new(home, settings, warnings)?;
+    let workshop = workshop::open(home, settings, warnings)?;
     run_to_end(async {
         let image = Image::find(args, settings, &workshop).await?;
         let request = request::container(args, settings.environment(), &image)?;

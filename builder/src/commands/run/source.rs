@@ -11,7 +11,7 @@ use ashlar_store::home::images::ImageRecord;
 use super::super::lookup::{self, config_of, repository_and_tag};
 use crate::cli::run::RunArgs;
 use crate::diagnostics::CliError;
-use crate::images::failure::to_cli_error;
+use crate::failure::to_cli_error;
 use crate::settings::Settings;
 use crate::workshop::Workshop;
 

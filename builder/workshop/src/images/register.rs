@@ -26,29 +26,30 @@ pub fn register_layers(home: &Home, image: &ImageHandle) -> Result<Vec<LayerId>,
             level: None,
         };
         let new = LayerRecord::of_image(diff_id, blob, repository.cloned());
-        home.claim_layers(&[new.id])?;
-        let record = match home.layer(&new.id)? {
-            Some(known) => {
-                let copies = match &known.origin {
-                    LayerOrigin::Shared { copies } => copies.clone(),
-                    LayerOrigin::Image { .. } | LayerOrigin::Step => Vec::new(),
-                };
-                let Some(merged) = merged(known, &new) else {
-                    layers.push(new.id);
-                    continue;
-                };
-                // For whoever sends results that stand on it.
-                for copy in copies {
-                    home.note_copy(&new.id, copy)?;
-                }
-                merged
-            }
-            None => new,
-        };
-        home.put_layer(&record)?;
-        layers.push(record.id);
+        note_layer(home, &new)?;
+        layers.push(new.id);
     }
     Ok(layers)
+}
+
+/// Notes a layer that came with an image, beside what is known of it.
+pub fn note_layer(home: &Home, new: &LayerRecord) -> Result<(), StoreError> {
+    home.claim_layers(&[new.id])?;
+    let Some(known) = home.layer(&new.id)? else {
+        return home.put_layer(new);
+    };
+    let copies = match &known.origin {
+        LayerOrigin::Shared { copies } => copies.clone(),
+        LayerOrigin::Image { .. } | LayerOrigin::Step => Vec::new(),
+    };
+    let Some(merged) = merged(known, new) else {
+        return Ok(());
+    };
+    // For whoever sends results that stand on it.
+    for copy in copies {
+        home.note_copy(&new.id, copy)?;
+    }
+    home.put_layer(&merged)
 }
 
 /// A known layer with what is new; `None` if nothing is.

@@ -14,12 +14,13 @@ use ashlar_store::home::gc::TreeRemover;
 
 /// Lets a sandbox of its own remove things. It is started only if there is something.
 #[derive(Debug)]
-pub(crate) struct SandboxRemover {
+pub struct SandboxRemover {
     home: Home,
 }
 
 impl SandboxRemover {
-    pub(crate) const fn new(home: Home) -> Self {
+    /// A remover for this store.
+    pub const fn new(home: Home) -> Self {
         Self { home }
     }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use ashlar_model::secret::SecretValue;
 use ashlar_store::grpc::TokenSource;
 
-use crate::diagnostics::CliError;
-use crate::settings::env::Environment;
+use crate::error::WorkshopError;
+use crate::variables::Variables;
 
 /// The longest token that is read, in bytes.
 const LONGEST_TOKEN: u64 = 64 << 10;
@@ -22,14 +22,14 @@ const LONGEST_TOKEN: u64 = 64 << 10;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The token in a file: its first line.
-pub(super) fn of_file(path: &Path) -> Result<Arc<dyn TokenSource>, CliError> {
+pub(super) fn of_file(path: &Path) -> Result<Arc<dyn TokenSource>, WorkshopError> {
     let (token, version) = read(path).map_err(|error| {
         let what = format!("cannot read the token of the cache in {}", path.display());
-        CliError::environment(what).caused_by(error)
+        WorkshopError::environment(what).caused_by(error)
     })?;
     let Some(token) = token else {
         let what = format!("the file {} holds no token", path.display());
-        return Err(CliError::usage(what).hint("write the token into its first line"));
+        return Err(WorkshopError::usage(what).hint("write the token into its first line"));
     };
     Ok(Arc::new(TokenFile {
         path: path.to_owned(),
@@ -43,14 +43,14 @@ pub(super) fn of_file(path: &Path) -> Result<Arc<dyn TokenSource>, CliError> {
 
 /// The token in an environment variable.
 pub(super) fn of_variable(
-    environment: &Environment,
+    variables: &Variables,
     name: &str,
-) -> Result<Arc<dyn TokenSource>, CliError> {
-    let value = environment
+) -> Result<Arc<dyn TokenSource>, WorkshopError> {
+    let value = variables
         .text(name)
         .and_then(|text| first_line(text.as_bytes()));
     let token = value.ok_or_else(|| {
-        CliError::usage(format!("the variable {name} holds no token for the cache"))
+        WorkshopError::usage(format!("the variable {name} holds no token for the cache"))
             .hint(format!("set {name}, or take token-env out"))
     })?;
     Ok(Arc::new(token))
@@ -149,11 +149,15 @@ mod tests {
 
     #[test]
     fn tokens_come_from_variables_too() {
-        let environment = Environment::of_pairs([("T", "token\n"), ("E", "")]);
-        let token = of_variable(&environment, "T").unwrap().token().unwrap();
+        let variables = Variables::new(|name| match name {
+            "T" => Some("token\n".into()),
+            "E" => Some("".into()),
+            _ => None,
+        });
+        let token = of_variable(&variables, "T").unwrap().token().unwrap();
         assert_eq!(token.reveal(), b"token");
         for name in ["E", "U"] {
-            of_variable(&environment, name).unwrap_err();
+            of_variable(&variables, name).unwrap_err();
         }
     }
 }

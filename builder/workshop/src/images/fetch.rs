@@ -12,7 +12,7 @@ use ashlar_store::home::Home;
 use super::failure::to_step_error;
 
 /// Told of a blob's bytes as they come: digest, bytes so far, bytes in all.
-pub(crate) type FetchProgress = Arc<dyn Fn(&Descriptor, u64) + Send + Sync>;
+pub type FetchProgress = Arc<dyn Fn(&Descriptor, u64) + Send + Sync>;
 
 /// Fetches blobs from the registries that layers came from.
 #[derive(Clone)]
@@ -20,6 +20,7 @@ pub struct Fetch {
     client: RegistryClient,
     home: Home,
     progress: FetchProgress,
+    elsewhere: Option<Arc<dyn BlobFetcher>>,
 }
 
 impl std::fmt::Debug for Fetch {
@@ -37,7 +38,14 @@ impl Fetch {
             client,
             home,
             progress,
+            elsewhere: None,
         }
+    }
+
+    /// The same, which asks somebody else for what no repository has.
+    #[must_use]
+    pub fn or_from(self, elsewhere: Option<Arc<dyn BlobFetcher>>) -> Self {
+        Self { elsewhere, ..self }
     }
 
     /// Fetches a blob that one of the repositories has, unless the store has it.
@@ -65,11 +73,18 @@ impl Fetch {
                 }
             }
         }
+        if let Some(elsewhere) = &self.elsewhere {
+            let fetched = elsewhere.fetch(blob, repositories).await;
+            if fetched.is_ok() || first_error.is_none() {
+                return fetched;
+            }
+        }
         Err(first_error.map_or_else(|| nowhere(blob), to_step_error))
     }
 }
 
-fn nowhere(blob: &Descriptor) -> StepError {
+/// The error of a blob of which nobody is known to have it.
+pub fn nowhere(blob: &Descriptor) -> StepError {
     StepError::Environment {
         message: format!(
             "the layer {} of a base image is not in the store, and no registry is known to have it",

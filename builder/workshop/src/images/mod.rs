@@ -2,11 +2,12 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`blob`] | blobs of layers, as exporters and pushes read them |
 //! | [`configurations`] | only their configurations, for those who look at a build |
 //! | [`library`] | finds images for FROM and COPY --from, for `run`, `pull` and `push` |
 //! | [`register`] | an image that came from elsewhere, as records of the local store |
 //! | `fetch` | blobs of image layers, when something needs them |
-//! | [`failure`] | errors of registries and stores, as errors of builds and commands |
+//! | [`failure`] | errors of registries and stores, as errors of builds |
 
 pub mod blob;
 pub mod configurations;
@@ -16,5 +17,5 @@ pub mod library;
 pub mod register;
 
 pub use configurations::Configurations;
-pub use fetch::Fetch;
+pub use fetch::{Fetch, FetchProgress, nowhere};
 pub use library::Library;

@@ -20,7 +20,7 @@ use ashlar_source::{
 use ashlar_store::home::Home;
 use ashlar_store::home::quota::Meter;
 
-use crate::settings::Settings;
+use crate::variables::Variables;
 
 /// Those who fetch. Nothing is started before it is needed.
 #[derive(Debug, Clone)]
@@ -32,9 +32,8 @@ pub struct Sources {
 
 impl Sources {
     /// Fetchers into a store.
-    pub fn new(home: Home, settings: &Settings, secrets: Arc<dyn Secrets>) -> Self {
-        let environment = settings.environment();
-        let lookup = |name: &str| environment.lookup(name).map(ToOwned::to_owned);
+    pub fn new(home: Home, variables: &Variables, secrets: Arc<dyn Secrets>) -> Self {
+        let lookup = |name: &str| variables.get(name);
         let http = HttpSettings {
             environment: HttpEnvironment::from_lookup(lookup),
             ..HttpSettings::default()
@@ -157,9 +156,18 @@ impl ContextSource for OpenContext {
 
 /// Where the digests of a context's files are remembered: one file for each directory.
 pub fn stat_cache(home: &Home, directory: &Path) -> PathBuf {
+    home.hints().join(format!("context-{}", name_of(directory)))
+}
+
+/// Where it is remembered in which form a farm has a context's files: one file for each directory.
+pub fn bundle_hints(home: &Home, directory: &Path) -> PathBuf {
+    home.hints().join(format!("bundles-{}", name_of(directory)))
+}
+
+fn name_of(directory: &Path) -> String {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let name = blake3::hash(directory.as_os_str().as_encoded_bytes()).to_hex();
-    home.hints().join(format!("context-{}", &name[..32]))
+    name[..32].to_owned()
 }
 
 const fn fault(is_input: bool) -> Fault {
