@@ -45,6 +45,12 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         blobs: &'a [CasDigest],
     ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>>;
 
+    /// The same, by a look at where the bytes are kept, and not only at what is noted of them: asked
+    /// when something turned out to be gone, since more may be. What is gone is noted as well.
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        self.missing(blobs)
+    }
+
     /// A blob's bytes, or a part of them. An offset behind the end is [`FaultKind::Invalid`].
     fn read<'a>(
         &'a self,
@@ -92,6 +98,10 @@ impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
         blobs: &'a [CasDigest],
     ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         (**self).missing(blobs)
+    }
+
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        (**self).look(blobs)
     }
 
     fn read<'a>(

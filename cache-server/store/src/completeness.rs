@@ -9,9 +9,13 @@
 //! together.
 //!
 //! A stack of a hundred layers names the trees of all of them, and so does each result on the way
-//! up to it. Trees that were found complete are therefore not walked again for some seconds, or
-//! until the store below says that it removed something ([`Completeness::with_removals`]): with
-//! that, no answer is ever out of date.
+//! up to it. Trees that were found complete, and other blobs that were found, are therefore not
+//! looked at again for some seconds, or until the store below says that it removed something
+//! ([`Completeness::with_removals`]): with that, no answer is ever out of date.
+//!
+//! What trees list is remembered as long as there is room, and so are the small files that come along
+//! with results ([`Completeness::read_named`]): they never change, and need not be read again to see
+//! whether all is there.
 //!
 //! Where namespaces hold blobs apart, each has a *view* of its own ([`Completeness::of_view`]):
 //! what is there for one says nothing about another, and is remembered for that one alone.
@@ -30,12 +34,17 @@ use tokio::time::Instant;
 use crate::action_cache::{ActionCache, PutMode};
 use crate::blob_store::BlobStore;
 use crate::fault::{Fault, FaultKind};
+use crate::recalled::Recalled;
 
 /// So long a tree is taken to be complete once it was found so.
 pub const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Trees are read in groups of about so many bytes.
 const GROUP: u64 = 16 << 20;
+
+/// What is remembered of what trees list, and of files.
+const TREES: usize = 32 << 20;
+const FILES: usize = 16 << 20;
 
 /// A tree that is larger than this is taken to be incomplete: nobody makes such.
 const LARGEST_TREE: u64 = 64 << 20;
@@ -53,14 +62,32 @@ pub struct Completeness {
     /// Whose eyes look; all views share what is known, each under its name.
     view: Arc<str>,
     known: Arc<Mutex<Known>>,
+    contents: Arc<Contents>,
 }
 
-/// The trees that were found complete lately, by the view that found them so.
+/// What never changes.
+#[derive(Debug)]
+struct Contents {
+    /// What trees list.
+    trees: Recalled<Arc<[CasDigest]>>,
+    files: Recalled<Bytes>,
+}
+
+/// What was found. The same digest may be both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Found {
+    /// A blob, there.
+    Blob(CasDigest),
+    /// A tree, complete.
+    Tree(CasDigest),
+}
+
+/// What was found lately, by the view that found it.
 #[derive(Debug, Default)]
 struct Known {
     /// The number of removals when they were found so.
     removals: u64,
-    views: HashMap<Arc<str>, HashMap<CasDigest, Instant>>,
+    views: HashMap<Arc<str>, HashMap<Found, Instant>>,
     /// How many there are in all views.
     count: usize,
     /// When those that are too old were last forgotten.
@@ -68,8 +95,8 @@ struct Known {
 }
 
 impl Known {
-    /// So many trees are remembered; then those that are too old are forgotten.
-    const MOST: usize = 50_000;
+    /// So many are remembered; then those that are too old are forgotten.
+    const MOST: usize = 100_000;
 
     /// So often, at most.
     const TIDY: Duration = Duration::from_secs(1);
@@ -139,6 +166,10 @@ impl Completeness {
             removals: Arc::default(),
             view: Arc::from(""),
             known: Arc::default(),
+            contents: Arc::new(Contents {
+                trees: Recalled::new(TREES),
+                files: Recalled::new(FILES),
+            }),
         }
     }
 
@@ -160,6 +191,17 @@ impl Completeness {
             removals: self.removals.clone(),
             view,
             known: self.known.clone(),
+            contents: self.contents.clone(),
+        }
+    }
+
+    /// The same, of which nothing is taken to be complete because it was found so before.
+    #[must_use]
+    pub fn without_memory(self) -> Self {
+        Self {
+            lifetime: Duration::ZERO,
+            known: Arc::default(),
+            ..self
         }
     }
 
@@ -181,20 +223,18 @@ impl Completeness {
         // Read first: whatever is removed from here on makes the walk's findings void.
         let removals = self.removals.load(Ordering::Acquire);
         let mut walk = Walk::default();
-        let mut named = HashSet::new();
-        for references in results {
-            named.extend(&references.blobs);
-            named.extend(&references.trees);
-            named.extend(&references.directories);
-        }
+        let all = |named: fn(&References) -> &Vec<CasDigest>| -> HashSet<CasDigest> {
+            let named = results.iter().flat_map(|references| named(references));
+            named.copied().collect()
+        };
+        let blobs = self.unknown(all(|references| &references.blobs), Found::Blob, removals);
+        let mut trees = self.unknown(all(|references| &references.trees), Found::Tree, removals);
+        let mut named: HashSet<CasDigest> = blobs.iter().chain(&trees).copied().collect();
+        named.extend(all(|references| &references.directories));
         self.look(named.into_iter(), &mut walk.missing).await?;
-
-        let trees: HashSet<CasDigest> = results
-            .iter()
-            .flat_map(|references| &references.trees)
-            .filter(|tree| !walk.missing.contains(tree) && !self.is_known(tree, removals))
-            .copied()
-            .collect();
+        let found = blobs.iter().filter(|blob| !walk.missing.contains(blob));
+        self.note_known(found.map(|blob| Found::Blob(*blob)), removals);
+        trees.retain(|tree| !walk.missing.contains(tree));
         self.walk_trees(trees, removals, &mut walk).await?;
         for references in results {
             for directory in &references.directories {
@@ -252,11 +292,28 @@ impl Completeness {
         if trees.is_empty() {
             return Ok(());
         }
-        let mut files_of = Vec::new();
-        for (tree, bytes) in trees.iter().zip(self.blobs.read_many(trees).await) {
-            match read(bytes)?.and_then(|bytes| tree_files(&bytes, tree.function).ok()) {
+        let mut files_of: Vec<(CasDigest, Arc<[CasDigest]>)> = Vec::new();
+        let mut unread = Vec::new();
+        for (tree, files) in trees.iter().zip(self.contents.trees.get(trees)) {
+            match files {
                 Some(files) => files_of.push((*tree, files)),
-                None => drop(walk.broken.insert(*tree, Vec::new())),
+                None => unread.push(*tree),
+            }
+        }
+        let bytes = if unread.is_empty() {
+            Vec::new()
+        } else {
+            self.blobs.read_many(&unread).await
+        };
+        for (tree, bytes) in unread.into_iter().zip(bytes) {
+            match read(bytes)?.and_then(|bytes| tree_files(&bytes, tree.function).ok()) {
+                Some(files) => {
+                    let files: Arc<[CasDigest]> = files.into();
+                    let bytes = size_of_val(&*files);
+                    self.contents.trees.note(tree, files.clone(), bytes);
+                    files_of.push((tree, files));
+                }
+                None => drop(walk.broken.insert(tree, Vec::new())),
             }
         }
         let files: HashSet<CasDigest> = files_of
@@ -265,17 +322,17 @@ impl Completeness {
             .collect();
         let mut missing = HashSet::new();
         self.look(files.into_iter(), &mut missing).await?;
+        let mut complete = Vec::new();
         for (tree, files) in files_of {
-            let lacking: Vec<_> = files
-                .into_iter()
-                .filter(|file| missing.contains(file))
-                .collect();
+            let lacking = files.iter().filter(|file| missing.contains(file));
+            let lacking: Vec<_> = lacking.copied().collect();
             if lacking.is_empty() {
-                self.note_known(tree, removals);
+                complete.push(Found::Tree(tree));
             } else {
                 walk.broken.insert(tree, lacking);
             }
         }
+        self.note_known(complete.into_iter(), removals);
         Ok(())
     }
 
@@ -315,39 +372,69 @@ impl Completeness {
         Ok(())
     }
 
-    fn is_known(&self, tree: &CasDigest, removals: u64) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = &mut *known;
-        if known.removals != removals {
-            return false;
+    /// Those of some digests that were not found lately.
+    fn unknown(
+        &self,
+        mut digests: HashSet<CasDigest>,
+        as_what: fn(CasDigest) -> Found,
+        removals: u64,
+    ) -> HashSet<CasDigest> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.views.get(&self.view)
+            && known.removals == removals
+        {
+            let is_known = |digest: &CasDigest| {
+                let found = found.get(&as_what(*digest));
+                found.is_some_and(|found| found.elapsed() < self.lifetime)
+            };
+            digests.retain(|digest| !is_known(digest));
         }
-        let Some(trees) = known.views.get_mut(&self.view) else {
-            return false;
-        };
-        match trees.get(tree) {
-            Some(found) if found.elapsed() < self.lifetime => true,
-            Some(_) => {
-                trees.remove(tree);
-                known.count -= 1;
-                false
-            }
-            None => false,
-        }
+        digests
     }
 
-    fn note_known(&self, tree: CasDigest, removals: u64) {
+    fn note_known(&self, all: impl Iterator<Item = Found>, removals: u64) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.removals != removals {
             known.views.clear();
             known.count = 0;
             known.removals = removals;
         }
-        if known.make_room(self.lifetime) {
-            let trees = known.views.entry(self.view.clone()).or_default();
-            if trees.insert(tree, Instant::now()).is_none() {
+        let now = Instant::now();
+        for one in all {
+            if !known.make_room(self.lifetime) {
+                break;
+            }
+            let found = known.views.entry(self.view.clone()).or_default();
+            if found.insert(one, now).is_none() {
                 known.count += 1;
             }
         }
+    }
+
+    /// Reads small files that results name which were just found complete for this view: what was
+    /// read before is not read again.
+    pub async fn read_named(&self, blobs: &[CasDigest]) -> Vec<Result<Bytes, Fault>> {
+        let recalled = self.contents.files.get(blobs);
+        let unread = blobs.iter().zip(&recalled);
+        let unread = unread.filter(|(_, recalled)| recalled.is_none());
+        let unread: Vec<CasDigest> = unread.map(|(blob, _)| *blob).collect();
+        let mut read = if unread.is_empty() {
+            Vec::new()
+        } else {
+            self.blobs.read_many(&unread).await
+        }
+        .into_iter();
+        let answers = blobs.iter().zip(recalled).map(|(blob, recalled)| {
+            if let Some(bytes) = recalled {
+                return Ok(bytes);
+            }
+            let bytes = read.next().unwrap_or_else(|| Err(Fault::not_found(blob)))?;
+            // A part of a larger buffer would hold all of that.
+            let own = Bytes::copy_from_slice(&bytes);
+            self.contents.files.note(*blob, own, bytes.len());
+            Ok(bytes)
+        });
+        answers.collect()
     }
 
     async fn complete(
@@ -449,7 +536,7 @@ impl ActionCache for Completeness {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use ashlar_proto::convert::digest_to_wire;
     use ashlar_proto::wire::reapi;
@@ -477,6 +564,7 @@ mod tests {
         inner: MemoryStore,
         lost: Mutex<HashSet<CasDigest>>,
         asked: AtomicUsize,
+        unreadable: AtomicBool,
     }
 
     impl Lossy {
@@ -511,7 +599,7 @@ mod tests {
             range: ByteRange,
         ) -> BoxFuture<'a, Result<ByteStream, Fault>> {
             Box::pin(async move {
-                if self.is_lost(blob) {
+                if self.is_lost(blob) || self.unreadable.load(Ordering::Relaxed) {
                     return Err(Fault::not_found(blob));
                 }
                 self.inner.read(blob, range).await
@@ -549,6 +637,7 @@ mod tests {
             inner: MemoryStore::new(1 << 30),
             lost: Mutex::default(),
             asked: AtomicUsize::new(0),
+            unreadable: AtomicBool::new(false),
         });
         let mut parts = Vec::new();
         for text in ["output", "stdout", "chunk", "below", "leaf", "top"] {
@@ -661,8 +750,8 @@ mod tests {
         let asked = || scene.store.asked.swap(0, Ordering::Relaxed);
         let first = asked();
         assert!(scene.hit().await);
-        // The two files of the tree.
-        assert_eq!(asked(), first - 2);
+        // The tree and the two files in it, and two other files.
+        assert_eq!(asked(), first - 5);
         scene.removals.fetch_add(1, Ordering::Release);
         assert!(scene.hit().await);
         assert_eq!(asked(), first);
@@ -678,6 +767,7 @@ mod tests {
             inner: MemoryStore::new(1 << 30),
             lost: Mutex::default(),
             asked: AtomicUsize::new(0),
+            unreadable: AtomicBool::new(false),
         });
         for part in &scene.parts {
             let bytes = scene.store.inner.read_many(&[*part]).await.remove(0);
@@ -696,7 +786,32 @@ mod tests {
         let again = asked();
         scene.removals.fetch_add(1, Ordering::Release);
         assert!(view.get(keys).await.unwrap()[0].is_some());
-        assert_eq!(asked(), again + 2);
+        assert_eq!(asked(), again + 5);
+    }
+
+    #[tokio::test]
+    async fn what_never_changes_is_read_once() {
+        let scene = scene().await;
+        let tree = scene.parts[6];
+        let output = scene.parts[0];
+        assert!(scene.hit().await);
+        let read = scene.cache.read_named(&[output, tree]).await;
+        assert_eq!(read[0].as_ref().unwrap(), "output");
+        // Nothing is known to be there any more, and only reading would fail.
+        scene.removals.fetch_add(1, Ordering::Release);
+        scene.store.unreadable.store(true, Ordering::Relaxed);
+        let keys = std::slice::from_ref(&scene.key);
+        let mut walk = Walk::default();
+        let trees = HashSet::from([tree]);
+        let walked = scene.cache.walk_trees(trees, 1, &mut walk);
+        walked.await.unwrap();
+        let again = scene.cache.read_named(&[output, scene.parts[1]]).await;
+        assert_eq!(again[0].as_ref().unwrap(), "output");
+        assert!(again[1].is_err());
+        // What is lost is lost, whatever is remembered of it.
+        scene.lose(&output);
+        scene.store.unreadable.store(false, Ordering::Relaxed);
+        assert_eq!(scene.cache.get(keys).await.unwrap(), [None]);
     }
 
     #[tokio::test]

@@ -115,6 +115,18 @@ impl BlobStore for Existence {
         })
     }
 
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        Box::pin(async move {
+            let missing = self.inner.look(blobs).await?;
+            self.known.with(|known| {
+                for blob in &missing {
+                    known.remove(blob);
+                }
+            });
+            Ok(missing)
+        })
+    }
+
     fn read<'a>(
         &'a self,
         blob: &'a CasDigest,

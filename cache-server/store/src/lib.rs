@@ -22,6 +22,8 @@
 //! | [`possessed`] | a store of which one sees only the blobs whose bytes were shown |
 //! | `objects` | blobs in an object store: S3 and its like (feature `farm`) |
 //! | `redis` | results, leases and the index of blobs in Redis (feature `farm`) |
+//! | [`doubted`] | a store whose notes are doubted: it is looked where the bytes are |
+//! | [`recalled`] | small blobs that were read lately |
 //! | [`counters`] | what stores count of themselves, for metrics |
 //! | [`rendezvous`] | the near stores of several servers as one |
 //! | [`traced`] | what a store is asked, as spans |
@@ -40,6 +42,7 @@ pub mod completeness;
 pub mod conformance;
 pub mod counters;
 pub mod disk;
+pub mod doubted;
 pub mod existence;
 pub mod fault;
 pub mod grpc;
@@ -50,6 +53,7 @@ pub mod memory;
 pub mod objects;
 pub mod possessed;
 pub mod possession;
+pub mod recalled;
 #[cfg(feature = "farm")]
 pub mod redis;
 pub mod rendezvous;

@@ -73,8 +73,7 @@ impl Possessed {
 
     async fn read_held(&self, blobs: &[CasDigest]) -> Result<Vec<Result<Bytes, Fault>>, Fault> {
         let held = self.held(blobs).await?;
-        let theirs = blobs.iter().zip(&held).filter(|(_, is_held)| **is_held);
-        let theirs: Vec<CasDigest> = theirs.map(|(blob, _)| *blob).collect();
+        let theirs = theirs(blobs, &held);
         let mut read = if theirs.is_empty() {
             Vec::new()
         } else {
@@ -89,6 +88,20 @@ impl Possessed {
     }
 }
 
+/// Those of some blobs that are held.
+fn theirs(blobs: &[CasDigest], held: &[bool]) -> Vec<CasDigest> {
+    let held = blobs.iter().zip(held).filter(|(_, is_held)| **is_held);
+    held.map(|(blob, _)| *blob).collect()
+}
+
+/// Those of some blobs that are not held, or are gone.
+fn absent(blobs: &[CasDigest], held: &[bool], gone: Vec<CasDigest>) -> Vec<CasDigest> {
+    let gone: HashSet<_> = gone.into_iter().collect();
+    let absent = blobs.iter().zip(held);
+    let absent = absent.filter(|(blob, is_held)| !**is_held || gone.contains(blob));
+    absent.map(|(blob, _)| *blob).collect()
+}
+
 impl BlobStore for Possessed {
     fn missing<'a>(
         &'a self,
@@ -100,12 +113,16 @@ impl BlobStore for Possessed {
                 let missing = blobs.iter().zip(held).filter(|(_, is_held)| !is_held);
                 return Ok(missing.map(|(blob, _)| *blob).collect());
             }
-            let theirs = blobs.iter().zip(&held).filter(|(_, is_held)| **is_held);
-            let theirs: Vec<CasDigest> = theirs.map(|(blob, _)| *blob).collect();
-            let gone: HashSet<_> = self.blobs.missing(&theirs).await?.into_iter().collect();
-            let missing = blobs.iter().zip(held);
-            let missing = missing.filter(|(blob, is_held)| !is_held || gone.contains(blob));
-            Ok(missing.map(|(blob, _)| *blob).collect())
+            let gone = self.blobs.missing(&theirs(blobs, &held)).await?;
+            Ok(absent(blobs, &held, gone))
+        })
+    }
+
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        Box::pin(async move {
+            let held = self.held(blobs).await?;
+            let gone = self.blobs.look(&theirs(blobs, &held)).await?;
+            Ok(absent(blobs, &held, gone))
         })
     }
 

@@ -167,6 +167,13 @@ impl BlobStore for TieredBlobs {
         self.far.missing(blobs)
     }
 
+    fn look<'a>(
+        &'a self,
+        blobs: &'a [CasDigest],
+    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        self.far.look(blobs)
+    }
+
     fn read<'a>(
         &'a self,
         blob: &'a CasDigest,

@@ -115,6 +115,17 @@ impl<S: BlobStore> BlobStore for Traced<S> {
         }))
     }
 
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        let span = self.span("look", blobs.len());
+        let work = self.inner.look(blobs);
+        if span.is_disabled() {
+            return work;
+        }
+        Box::pin(within(span, work, |span, missing| {
+            span.record("missing", number(missing.len() as u64));
+        }))
+    }
+
     fn read<'a>(
         &'a self,
         blob: &'a CasDigest,

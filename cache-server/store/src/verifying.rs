@@ -36,6 +36,13 @@ impl BlobStore for Verifying {
         self.inner.missing(blobs)
     }
 
+    fn look<'a>(
+        &'a self,
+        blobs: &'a [CasDigest],
+    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        self.inner.look(blobs)
+    }
+
     fn read<'a>(
         &'a self,
         blob: &'a CasDigest,

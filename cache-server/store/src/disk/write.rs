@@ -7,6 +7,7 @@ use ashlar_model::cas::{ActionKey, CasDigest};
 use ashlar_model::executor::BoxFuture;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::try_join_all;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::key::Key;
@@ -26,6 +27,10 @@ const PORTION: usize = 1 << 20;
 
 /// A result, or the value of a name, is no longer than this.
 const LONGEST_VALUE: usize = 16 << 20;
+
+/// Keys that one thread looks for at least, and threads that look at once for one question.
+const LOOKED_FOR: usize = 1000;
+const MOST_LOOKING: usize = 4;
 
 /// The answer to a task.
 type Answered = oneshot::Receiver<Result<Answer, Fault>>;
@@ -107,7 +112,29 @@ impl DiskStore {
     }
 
     /// Those of some keys that are there; what is there counts as used.
-    async fn look(&self, keys: Vec<Key>) -> Result<Vec<bool>, Fault> {
+    ///
+    /// Thousands are looked for by several threads: each is some steps down the index.
+    async fn look(&self, mut keys: Vec<Key>) -> Result<Vec<bool>, Fault> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let each = keys
+            .len()
+            .div_ceil(threads.min(MOST_LOOKING))
+            .max(LOOKED_FOR);
+        let mut parts = Vec::new();
+        while keys.len() > each {
+            let rest = keys.split_off(keys.len() - each);
+            parts.push(self.look_for(rest));
+        }
+        parts.push(self.look_for(keys));
+        // The last of them are the first.
+        let mut there = Vec::new();
+        for part in try_join_all(parts).await?.into_iter().rev() {
+            there.extend(part);
+        }
+        Ok(there)
+    }
+
+    async fn look_for(&self, keys: Vec<Key>) -> Result<Vec<bool>, Fault> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             let entries = shared.index.read(|index| index.entries(&keys))?;

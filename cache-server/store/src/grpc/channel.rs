@@ -8,7 +8,7 @@
 //! token and the client's name are added here, so that every client of any service has them.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 
 use super::dial::{Dial, Host, Place};
 use super::trace;
+use crate::doubted;
 
 /// A call that waits longer for its answer makes others go elsewhere.
 const SLOW: Duration = Duration::from_millis(600);
@@ -36,6 +37,8 @@ pub struct GrpcChannel {
     connections: Arc<[Arc<Connection>]>,
     next: Arc<AtomicUsize>,
     authorization: Option<Authorization>,
+    /// Whether calls say that what the server notes is doubted.
+    doubt: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for GrpcChannel {
@@ -201,7 +204,14 @@ impl GrpcChannel {
             connections: connections.into(),
             next: Arc::default(),
             authorization,
+            doubt: Arc::default(),
         })
+    }
+
+    /// Whether calls say that what the server notes of blobs is [doubted](crate::doubted). Shared by
+    /// all clones.
+    pub const fn doubt(&self) -> &Arc<AtomicBool> {
+        &self.doubt
     }
 
     /// Whether a call that gets no answer here may get one elsewhere.
@@ -242,6 +252,10 @@ impl Service<Request<Body>> for GrpcChannel {
         let (mut connection, waiting) = self.pick().begin();
         if let Some(authorization) = self.authorization.as_ref().and_then(|give| give()) {
             request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        if self.doubt.load(Ordering::Relaxed) {
+            let yes = HeaderValue::from_static("1");
+            request.headers_mut().insert(doubted::HEADER, yes);
         }
         let span = trace::begin(&mut request);
         Box::pin(async move {

@@ -57,6 +57,14 @@ pub trait BlobIndex: Send + Sync + fmt::Debug {
         blobs: &'a [CasDigest],
     ) -> BoxFuture<'a, Result<Vec<Option<Place>>, Fault>>;
 
+    /// Whether blobs are known, in the order asked for. Counts as a use of their objects.
+    fn known<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<bool>, Fault>> {
+        Box::pin(async move {
+            let places = self.find(blobs).await?;
+            Ok(places.iter().map(Option::is_some).collect())
+        })
+    }
+
     /// Notes an object of so many bytes, which is wholly in the store, and the blobs in it with their
     /// offsets. A blob that is known elsewhere moves here.
     fn add<'a>(

@@ -13,6 +13,7 @@
 //! | [`pack`] | the format of packs |
 //! | [`bucket`] | an object store with what all calls have in common |
 //! | `writer` | small blobs into packs, large ones in parts |
+//! | `look` | whether objects are there, and not only in the index
 //! | `read` | reading, and what becomes of blobs that are not where they should be |
 //! | [`upkeep`] | eviction, and tidying up |
 //! | [`reindex`] | the index from what lies in the store |
@@ -25,6 +26,7 @@ pub mod address;
 pub mod bucket;
 mod fault;
 pub mod index;
+mod look;
 #[cfg(any(test, feature = "conformance"))]
 pub mod memory_index;
 pub mod name;
@@ -74,6 +76,7 @@ struct Shared {
     index: Arc<dyn BlobIndex>,
     /// Grows whenever a blob is found not to be there any more, or is evicted.
     removals: Arc<AtomicU64>,
+    seen: look::Seen,
 }
 
 impl ObjectBlobs {
@@ -84,6 +87,7 @@ impl ObjectBlobs {
             bucket,
             index,
             removals: Arc::default(),
+            seen: look::Seen::default(),
         });
         Self {
             writer: Writer::start(shared.clone(), memory),
@@ -117,10 +121,19 @@ impl Shared {
         if places.len() == blobs.len() {
             return Ok(places);
         }
-        Err(Fault::new(
-            crate::fault::FaultKind::Internal,
-            "the index of blobs gave too few answers",
-        ))
+        Err(too_few())
+    }
+
+    /// Which blobs are in the index.
+    async fn known(&self, blobs: &[CasDigest]) -> Result<Vec<bool>, Fault> {
+        if blobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.index.known(blobs).await?;
+        if known.len() == blobs.len() {
+            return Ok(known);
+        }
+        Err(too_few())
     }
 
     /// Lets the index forget blobs that are not in an object.
@@ -141,19 +154,28 @@ impl Shared {
     }
 }
 
+fn too_few() -> Fault {
+    let what = "the index of blobs gave too few answers";
+    Fault::new(crate::fault::FaultKind::Internal, what)
+}
+
 impl BlobStore for ObjectBlobs {
     fn missing<'a>(
         &'a self,
         blobs: &'a [CasDigest],
     ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         Box::pin(async move {
-            let places = self.shared.find(blobs).await?;
+            let known = self.shared.known(blobs).await?;
             let missing = blobs
                 .iter()
-                .zip(places)
-                .filter(|(blob, place)| place.is_none() && !is_empty_blob(blob));
+                .zip(known)
+                .filter(|(blob, is_known)| !is_known && !is_empty_blob(blob));
             Ok(missing.map(|(blob, _)| *blob).collect())
         })
+    }
+
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        Box::pin(look::look(&self.shared, blobs))
     }
 
     fn read<'a>(
@@ -173,13 +195,7 @@ impl BlobStore for ObjectBlobs {
             if blob.size == 0 {
                 return check(blob, &collect(bytes, 0).await?);
             }
-            if self
-                .shared
-                .find(std::slice::from_ref(blob))
-                .await?
-                .iter()
-                .any(Option::is_some)
-            {
+            if self.shared.known(std::slice::from_ref(blob)).await? == [true] {
                 return Ok(());
             }
             if blob.size > SMALL {

@@ -94,7 +94,7 @@ async fn repaired(shared: &Shared, place: &Place, blob: &CasDigest) -> Fault {
 }
 
 /// Whether a fault says that the bytes are not there or not right.
-const fn is_gone(fault: &Fault) -> bool {
+pub(super) const fn is_gone(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid)
 }
 

@@ -181,6 +181,39 @@ async fn a_blob_whose_object_is_gone_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_look_finds_all_that_is_gone_at_once() {
+    let bench = Bench::new();
+    let mut blobs = Vec::new();
+    for seed in 0..6 {
+        blobs.push(bench.write(seed, 1000).await);
+    }
+    let large = bench.write(6, 3 << 20).await;
+    blobs.push(large);
+    let places = bench.index.find(&blobs).await.unwrap();
+    let objects: Vec<String> = places.into_iter().map(|one| one.unwrap().object).collect();
+    for gone in [0, 3, 6] {
+        let path = Path::from(objects[gone].as_str());
+        bench.store.delete(&path).await.unwrap();
+    }
+    // One that was cut off is as good as gone.
+    let path = Path::from(objects[5].as_str());
+    let short = bench.store.get(&path).await.unwrap().bytes().await.unwrap();
+    let short = short.slice(..900);
+    bench.store.put(&path, short.into()).await.unwrap();
+    assert_eq!(bench.objects.missing(&blobs).await.unwrap(), []);
+    let expected = [0, 3, 5, 6].map(|at| blobs[at]);
+    assert_eq!(bench.objects.look(&blobs).await.unwrap(), expected);
+    // It is known from now on, and can be written again.
+    assert_eq!(bench.objects.missing(&blobs).await.unwrap(), expected);
+    bench.write(0, 1000).await;
+    assert!(bench.read(&blobs[0]).await.is_ok());
+    assert_eq!(
+        bench.objects.look(&blobs).await.unwrap(),
+        [3, 5, 6].map(|at| blobs[at])
+    );
+}
+
+#[tokio::test]
 async fn a_blob_with_wrong_bytes_is_forgotten_and_its_neighbours_are_not() {
     let bench = Bench::new();
     let group: Vec<_> = (1..4).map(|seed| blob(seed, 1000)).collect();

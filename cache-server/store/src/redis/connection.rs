@@ -40,8 +40,8 @@ use super::wait::backoff;
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind};
 
-/// So many requests go in one piece: what others ask comes between the pieces.
-const PIECE: usize = 256;
+/// Requests about so many keys go in one piece: what others ask comes between the pieces.
+const PIECE: usize = 512;
 
 /// How often a request may be sent on to another server without waiting.
 const REDIRECTIONS: u32 = 5;
@@ -253,7 +253,8 @@ impl Redis {
         left: &[usize],
     ) -> Vec<(usize, Trouble)> {
         let mut troubles = Vec::new();
-        let mut groups: HashMap<(Host, bool), Group<'_>> = HashMap::new();
+        // There is one node for each host: its address in memory stands for it.
+        let mut groups: HashMap<(usize, bool), Group<'_>> = HashMap::new();
         for at in left {
             let (Some(request), Some(state)) = (requests.get(*at), states.get(*at)) else {
                 continue;
@@ -269,7 +270,7 @@ impl Redis {
             };
             let waits = request.matters && self.settings.replicas > 0;
             let group = groups
-                .entry((node.host.clone(), waits))
+                .entry((Arc::as_ptr(&node).addr(), waits))
                 .or_insert_with(|| Group::new(node, waits));
             group.requests.push(Sent {
                 at: *at,
@@ -279,7 +280,7 @@ impl Redis {
             });
         }
         let pieces = groups.values().flat_map(|group| {
-            let pieces = group.requests.chunks(PIECE);
+            let pieces = pieces(&group.requests).into_iter();
             pieces.map(|piece| self.send(&group.node, group.waits, piece))
         });
         for (at, answer) in join_all(pieces).await.into_iter().flatten() {
@@ -458,4 +459,21 @@ struct Sent<'r> {
     request: &'r Request,
     asking: bool,
     whole: bool,
+}
+
+/// Requests in pieces that are not too heavy.
+fn pieces<'s, 'r>(mut requests: &'s [Sent<'r>]) -> Vec<&'s [Sent<'r>]> {
+    let mut pieces = Vec::new();
+    while !requests.is_empty() {
+        let mut weight = 0;
+        let fits = |sent: &&Sent<'_>| {
+            weight += sent.request.weight;
+            weight <= PIECE
+        };
+        let count = requests.iter().take_while(fits).count().max(1);
+        let (piece, rest) = requests.split_at(count);
+        pieces.push(piece);
+        requests = rest;
+    }
+    pieces
 }

@@ -36,6 +36,9 @@ use crate::lease::LeaseKey;
 /// The prefix unless the settings have another.
 pub const DEFAULT_PREFIX: &str = "farm";
 
+/// The hash without its first byte, and the longest number.
+const LONGEST_NAME: usize = 31 + 10;
+
 /// Slots of a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
@@ -72,16 +75,22 @@ impl Tag {
         Self::Of(first)
     }
 
-    fn text(self) -> String {
+    /// As keys have it, and how many letters of that.
+    const fn text(self) -> ([u8; 2], usize) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         match self {
-            Self::Of(byte) => format!("{byte:02x}"),
-            Self::Once => "o".to_owned(),
+            Self::Of(byte) => {
+                let (high, low) = (DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]);
+                ([high, low], 2)
+            }
+            Self::Once => ([b'o', 0], 1),
         }
     }
 
     /// The slot of a cluster.
     pub(super) fn slot(self) -> u16 {
-        crc16(self.text().as_bytes()) % SLOTS
+        let (letters, count) = self.text();
+        crc16(&letters[..count]) % SLOTS
     }
 }
 
@@ -114,11 +123,26 @@ impl Keys {
     }
 
     fn key(&self, kind: char, tag: Tag, parts: &[&[u8]]) -> Key {
-        let mut bytes = format!("{}:{kind}{{{}}}", self.prefix, tag.text()).into_bytes();
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let mut bytes = self.beginning(kind, tag, length);
         for part in parts {
             bytes.extend_from_slice(part);
         }
         Key { tag, bytes }
+    }
+
+    /// What a key begins with, and room for what follows.
+    fn beginning(&self, kind: char, tag: Tag, room: usize) -> Vec<u8> {
+        let (letters, count) = tag.text();
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 6 + room);
+        bytes.extend_from_slice(self.prefix.as_bytes());
+        bytes.push(b':');
+        // All kinds are letters of ASCII.
+        bytes.push(kind as u8);
+        bytes.push(b'{');
+        bytes.extend_from_slice(&letters[..count]);
+        bytes.push(b'}');
+        bytes
     }
 
     pub(super) fn result(&self, key: &ActionKey) -> Key {
@@ -147,8 +171,12 @@ impl Keys {
         self.key('h', tag, &[])
     }
 
+    /// There are thousands of these in one question.
     pub(super) fn blob(&self, blob: &CasDigest) -> Key {
-        self.key('b', Tag::of(blob), &[&name(blob)])
+        let tag = Tag::of(blob);
+        let mut bytes = self.beginning('b', tag, LONGEST_NAME);
+        push_name(&mut bytes, blob);
+        Key { tag, bytes }
     }
 
     pub(super) fn sums(&self, tag: Tag) -> Key {
@@ -182,14 +210,19 @@ impl Keys {
 }
 
 /// A number, in as few bytes as it needs.
-pub(super) fn number(mut number: u128) -> Vec<u8> {
+pub(super) fn number(number: u128) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4);
+    push_number(&mut bytes, number);
+    bytes
+}
+
+fn push_number(bytes: &mut Vec<u8>, mut number: u128) {
     loop {
         let [low, ..] = number.to_le_bytes();
         number >>= 7;
         if number == 0 {
             bytes.push(low & 0x7f);
-            return bytes;
+            return;
         }
         bytes.push(low | 0x80);
     }
@@ -210,11 +243,16 @@ pub(super) fn take_number(bytes: &[u8]) -> Option<(u128, &[u8])> {
 
 /// A digest, but for its first byte, which is in the tag.
 pub(super) fn name(digest: &CasDigest) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(LONGEST_NAME);
+    push_name(&mut bytes, digest);
+    bytes
+}
+
+fn push_name(bytes: &mut Vec<u8>, digest: &CasDigest) {
     let [_, rest @ ..] = &digest.hash;
     let blake3 = digest.function == DigestFunction::Blake3;
-    let mut bytes = rest.to_vec();
-    bytes.extend(number(u128::from(digest.size) << 1 | u128::from(blake3)));
-    bytes
+    bytes.extend_from_slice(rest);
+    push_number(bytes, u128::from(digest.size) << 1 | u128::from(blake3));
 }
 
 /// Takes a [`name`] off the front.

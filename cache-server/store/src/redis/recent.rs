@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -38,15 +38,43 @@ impl Recent {
         }
     }
 
-    /// Those that have not been done lately, each once. From now on they have.
-    pub(super) fn due<T: Hash>(&self, all: impl IntoIterator<Item = T>) -> Vec<T> {
+    fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.since.elapsed() > self.interval || state.done.len() > MOST {
             state.since = Instant::now();
             state.done.clear();
         }
-        let is_due = |one: &T| state.done.insert(self.hasher.hash_one(one));
-        all.into_iter().filter(is_due).collect()
+        state
+    }
+
+    /// Those that have not been done lately, each once. From now on they have.
+    pub(super) fn due<T: Hash>(&self, all: impl IntoIterator<Item = T>) -> Vec<T> {
+        self.due_since(all).0
+    }
+
+    /// The same, and since when what is done is remembered.
+    pub(super) fn due_since<T: Hash>(&self, all: impl IntoIterator<Item = T>) -> (Vec<T>, Instant) {
+        let mut state = self.state();
+        let State { since, done } = &mut *state;
+        let is_due = |one: &T| done.insert(self.hasher.hash_one(one));
+        (all.into_iter().filter(is_due).collect(), *since)
+    }
+
+    /// Which of these have been done lately.
+    pub(super) fn are_done<T: Hash>(&self, all: impl IntoIterator<Item = T>) -> Vec<bool> {
+        let state = self.state();
+        let is_done = |one: T| state.done.contains(&self.hasher.hash_one(one));
+        all.into_iter().map(is_done).collect()
+    }
+
+    /// These have been done, with others that were [due](Self::due_since): unless that was forgotten
+    /// meanwhile, they are remembered as long.
+    pub(super) fn done_with<T: Hash>(&self, since: Instant, all: impl IntoIterator<Item = T>) {
+        let mut state = self.state();
+        if state.since == since {
+            let all = all.into_iter().map(|one| self.hasher.hash_one(one));
+            state.done.extend(all);
+        }
     }
 
     /// These have not been done after all.
@@ -71,5 +99,19 @@ mod tests {
         assert_eq!(recent.due(["b", "c"]), ["b"]);
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(recent.due(["a", "b"]), ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_with_others_is_remembered_no_longer_than_they_are() {
+        let recent = Recent::new(Duration::from_secs(60));
+        let (due, since) = recent.due_since(["object"]);
+        assert_eq!(due, ["object"]);
+        assert_eq!(recent.are_done(["blob", "object"]), [false, true]);
+        recent.done_with(since, ["blob"]);
+        assert_eq!(recent.are_done(["blob", "object"]), [true, true]);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(recent.are_done(["blob", "object"]), [false, false]);
+        recent.done_with(since, ["blob"]);
+        assert_eq!(recent.are_done(["blob"]), [false]);
     }
 }

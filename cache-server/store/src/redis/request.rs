@@ -32,6 +32,8 @@ pub(super) struct Request {
     /// All keys have it.
     pub(super) tag: Tag,
     what: What,
+    /// How many keys it is about.
+    pub(super) weight: usize,
     /// Replicas are to have it before it counts as done.
     pub(super) matters: bool,
     /// Doing it a second time would give another answer: it is not tried again unless it is certain
@@ -54,7 +56,17 @@ impl Request {
     pub(super) fn command(name: &'static str, key: &Key) -> Self {
         let mut command = redis::cmd(name);
         command.arg(&key.bytes);
-        Self::new(key.tag, What::Command(command))
+        Self::new(key.tag, 1, What::Command(command))
+    }
+
+    /// A command about some keys, all of one tag.
+    pub(super) fn command_of(name: &'static str, keys: &[Key]) -> Self {
+        let tag = keys.first().map_or(Tag::Once, |key| key.tag);
+        let mut command = redis::cmd(name);
+        for key in keys {
+            command.arg(&key.bytes);
+        }
+        Self::new(tag, keys.len(), What::Command(command))
     }
 
     /// A script about some keys, all of one tag.
@@ -66,6 +78,7 @@ impl Request {
         );
         Self::new(
             tag,
+            keys.len(),
             What::Script {
                 script,
                 keys,
@@ -74,10 +87,11 @@ impl Request {
         )
     }
 
-    const fn new(tag: Tag, what: What) -> Self {
+    const fn new(tag: Tag, weight: usize, what: What) -> Self {
         Self {
             tag,
             what,
+            weight,
             matters: false,
             once: false,
         }

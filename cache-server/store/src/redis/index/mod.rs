@@ -10,10 +10,12 @@
 //! |---|---|
 //! | [`place`] | where a blob lies, in few bytes |
 //! | `scripts` | what happens to blobs of one tag, and to an object, in one step each |
+//! | `questions` | what is asked about many blobs at once |
 //! | `possession` | who holds what |
 
 pub mod place;
 mod possession;
+mod questions;
 mod scripts;
 
 use std::collections::BTreeMap;
@@ -22,14 +24,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ashlar_model::cas::CasDigest;
 use ashlar_model::executor::BoxFuture;
-use redis::Value;
 
 use super::answer;
 use super::connection::Redis;
 use super::keys::Tag;
 use super::recent::Recent;
 use super::request::{Request, Script};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::objects::index::{BlobIndex, IndexedObject, Place, Totals};
 
 /// How often a use of an object is noted by each server.
@@ -45,6 +46,7 @@ const MOST: usize = 1 << 20;
 #[derive(Debug)]
 pub struct RedisIndex {
     redis: Arc<Redis>,
+    /// Objects whose use is noted, and blobs whose object's is.
     noted: Recent,
     named: Recent,
 }
@@ -100,47 +102,30 @@ impl RedisIndex {
             .matters()
     }
 
-    /// Notes that objects are used now. That it fails is no reason to withhold what is in them.
-    async fn note<'o>(&self, objects: impl Iterator<Item = &'o str>) {
-        let due = self.noted.due(objects);
+    /// Notes that objects are used now, and with them the blobs in them. That it fails is no reason to
+    /// withhold what is in them.
+    async fn note<'o>(
+        &self,
+        objects: impl Iterator<Item = &'o str>,
+        blobs: impl Iterator<Item = &'o CasDigest>,
+    ) {
+        let (due, since) = self.noted.due_since(objects);
         if due.is_empty() {
+            self.noted.done_with(since, blobs);
             return;
         }
         let mut touch = Request::script(&scripts::TOUCH, vec![self.redis.keys.objects()]);
         for object in &due {
             touch.push((*object).to_owned());
         }
-        if let Err(fault) = self.redis.one("touch", touch).await {
-            tracing::debug!(error = %fault, "uses of objects are not noted");
-            self.noted.undo(due);
+        match self.redis.one("touch", touch).await {
+            Ok(_) => self.noted.done_with(since, blobs),
+            Err(fault) => {
+                tracing::debug!(error = %fault, "uses of objects are not noted");
+                self.noted.undo(due);
+            }
         }
     }
-
-    /// The places of blobs, without noting a use.
-    async fn places(&self, blobs: &[CasDigest]) -> Result<Vec<Option<Place>>, Fault> {
-        let keys = &self.redis.keys;
-        let gets = blobs
-            .iter()
-            .map(|blob| Request::command("HGET", &keys.blob(blob)).arg(&b"p"[..]));
-        let answers = self.redis.call("find", gets.collect()).await?;
-        let places = blobs
-            .iter()
-            .zip(answers)
-            .map(|(blob, answer)| parse_place(blob, answer));
-        places.collect()
-    }
-}
-
-/// Where a blob lies, as its hash has it.
-fn parse_place(blob: &CasDigest, answer: Value) -> Result<Option<Place>, Fault> {
-    let Some(bytes) = answer::bytes(answer)? else {
-        return Ok(None);
-    };
-    let place = place::decode(blob, &bytes).ok_or_else(|| {
-        let what = format!("the place of {blob} is not one that this version of the server writes");
-        Fault::new(FaultKind::Internal, what)
-    });
-    place.map(Some)
 }
 
 fn milliseconds(time: SystemTime) -> u128 {
@@ -156,10 +141,20 @@ impl BlobIndex for RedisIndex {
     ) -> BoxFuture<'a, Result<Vec<Option<Place>>, Fault>> {
         Box::pin(async move {
             let places = self.places(blobs).await?;
-            let objects = places.iter().flatten();
-            self.note(objects.map(|place| place.object.as_str())).await;
+            let found = places.iter().flatten();
+            let used = blobs.iter().zip(&places);
+            let used = used.filter(|(_, place)| place.is_some());
+            self.note(
+                found.map(|place| place.object.as_str()),
+                used.map(|(blob, _)| blob),
+            )
+            .await;
             Ok(places)
         })
+    }
+
+    fn known<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<bool>, Fault>> {
+        Box::pin(self.are_known(blobs))
     }
 
     fn add<'a>(

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::answer;
 use super::super::keys::{self, Tag};
 use super::super::request::Request;
-use super::{RedisIndex, parse_place, scripts};
+use super::{RedisIndex, scripts};
 use crate::blob_store::is_empty_blob;
 use crate::fault::Fault;
 use crate::possession::Possession;
@@ -102,31 +102,11 @@ impl Possession for RedisIndex {
                 .iter()
                 .map(|namespace| Bytes::copy_from_slice(&keys::namespace(namespace)))
                 .collect();
-            let questions = blobs.iter().map(|blob| {
-                let blob = self.redis.keys.blob(blob);
-                let mut question = Request::command("HMGET", &blob).arg(&b"p"[..]);
-                for id in &ids {
-                    question.push(id.clone());
-                }
-                question
-            });
-            let answers = self.redis.call("held", questions.collect()).await?;
-            let mut all = Vec::with_capacity(blobs.len());
-            let mut used = Vec::new();
-            for (blob, answer) in blobs.iter().zip(answers) {
-                let mut values = answer::array(answer)?.into_iter();
-                let place = parse_place(blob, values.next().unwrap_or_default())?;
-                let is_held = values.any(|value| value != redis::Value::Nil);
-                match place {
-                    Some(place) if is_held => {
-                        used.push(place.object);
-                        all.push(true);
-                    }
-                    _ => all.push(is_empty_blob(blob)),
-                }
+            let mut held = self.are_held(blobs, &ids).await?;
+            for (is_held, blob) in held.iter_mut().zip(blobs) {
+                *is_held |= is_empty_blob(blob);
             }
-            self.note(used.iter().map(String::as_str)).await;
-            Ok(all)
+            Ok(held)
         })
     }
 

@@ -1,7 +1,8 @@
 //! The scripts of the index.
 //!
-//! Those about blobs are about blobs of one tag: the first key is the sums, the others are blobs. So
-//! the sums change with the blobs, and doing the same twice changes them once.
+//! Those about blobs are about blobs of one tag. Where they change something, the first key is the
+//! sums, and the others are blobs: so the sums change with the blobs, and doing the same twice changes
+//! them once.
 //!
 //! A server without memory refuses a script at its first write, if that takes memory; later ones it
 //! lets pass. So what needs memory begins with that, and what frees some does not.
@@ -11,6 +12,30 @@
 use std::sync::LazyLock;
 
 use super::super::request::{Script, StaticScript};
+
+/// The places of blobs.
+pub(super) static PLACES: StaticScript = LazyLock::new(|| {
+    Script::new(&[r"
+local places = {}
+for i, key in ipairs(KEYS) do places[i] = redis.call('HGET', key, 'p') end
+return places
+"])
+});
+
+/// The places of those blobs that one of some namespaces holds.
+pub(super) static HELD: StaticScript = LazyLock::new(|| {
+    Script::new(&[r"
+local places = {}
+for i, key in ipairs(KEYS) do
+  local fields = redis.call('HMGET', key, 'p', unpack(ARGV))
+  places[i] = false
+  for holder = 2, #ARGV + 1 do
+    if fields[holder] then places[i] = fields[1] end
+  end
+end
+return places
+"])
+});
 
 /// Notes the places of blobs, one argument each.
 pub(super) static ADD: StaticScript = LazyLock::new(|| {
