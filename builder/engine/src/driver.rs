@@ -3,8 +3,6 @@
 //! It knows neither where steps run nor where the image goes, so it serves a command line and a
 //! worker alike.
 
-use std::sync::Arc;
-
 use ashlar_model::config::{DateTime, ImageConfig};
 use ashlar_model::digest::DefinitionKey;
 use ashlar_model::layer::LayerRecord;
@@ -12,9 +10,10 @@ use ashlar_model::platform::Platform;
 
 use crate::dockerfile::Dockerfile;
 use crate::explain::BuildRecord;
-use crate::key::{KeyScope, NodeKeys, graph_keys};
+use crate::graph::NodeId;
+use crate::key::{KeyScope, KeyedGraph};
 use crate::plan::{PlanError, PlanOptions, PlanSources, complete_history, plan};
-use crate::schedule::{self, Failure, ScheduleOptions, Surroundings};
+use crate::schedule::{self, Failure, Fresh, ScheduleOptions, Surroundings};
 
 /// What to build.
 #[derive(Debug)]
@@ -28,6 +27,25 @@ pub struct BuildRequest<'a> {
     pub schedule: ScheduleOptions,
     /// How steps are isolated, as far as it matters to results.
     pub isolation: String,
+}
+
+/// A build that was planned: what to make, and what is known of the image before its layers are.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The steps and their keys.
+    pub plan: KeyedGraph,
+    /// The filesystem of the image.
+    pub target: NodeId,
+    /// The configuration, but for layers and times.
+    pub config: ImageConfig,
+    /// How many entries of its history are those of the base image: the first ones.
+    pub inherited_history: usize,
+    /// What the image runs on.
+    pub platform: Platform,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// How many vertices the plan announced.
+    pub vertices: u32,
 }
 
 /// An image, ready to be named, stored or sent.
@@ -45,6 +63,8 @@ pub struct Built {
     pub inherited_history: usize,
     /// How many vertices the build announced: those of outputs come after them.
     pub vertices: u32,
+    /// What it was made of; `None` for an image that was no build's.
+    pub prepared: Option<Prepared>,
 }
 
 /// Why there is no image.
@@ -66,30 +86,50 @@ pub async fn build(
     sources: &PlanSources,
     surroundings: Surroundings,
 ) -> Result<Built, BuildError> {
-    let plan = plan(request.dockerfile, request.plan, sources)
-        .await
-        .map_err(Box::new)?;
+    let (dockerfile, options) = (request.dockerfile, request.plan);
+    let prepared = prepare(dockerfile, options, request.isolation, sources).await?;
+    Ok(make(prepared, request.schedule, surroundings).await?)
+}
+
+/// Plans a build and computes its keys. Nothing is run.
+pub async fn prepare(
+    dockerfile: &Dockerfile,
+    options: &PlanOptions,
+    isolation: String,
+    sources: &PlanSources,
+) -> Result<Prepared, Box<PlanError>> {
+    let plan = plan(dockerfile, options, sources).await.map_err(Box::new)?;
     let scope = KeyScope {
-        isolation: request.isolation,
-        platform: request.plan.build_platform.clone(),
+        isolation,
+        platform: options.build_platform.clone(),
     };
-    let keys = graph_keys(&plan.graph, &scope);
-    let mut options = request.schedule;
+    Ok(Prepared {
+        plan: KeyedGraph::new(plan.graph, scope),
+        target: plan.target,
+        config: plan.config,
+        inherited_history: plan.inherited_history,
+        platform: plan.platform,
+        epoch: plan.epoch,
+        vertices: plan.vertices,
+    })
+}
+
+/// Makes the layers of a build that was planned, and completes its configuration.
+///
+/// Dropping the future calls the build off.
+pub async fn make(
+    prepared: Prepared,
+    mut options: ScheduleOptions,
+    surroundings: Surroundings,
+) -> Result<Built, Failure> {
     options.wanted.diff_id = true;
-    let graph = Arc::new(plan.graph);
-    let keys: Arc<[NodeKeys]> = keys.into();
-    let (home, no_cache) = (surroundings.home.clone(), options.no_cache);
+    let keyed = prepared.plan.clone();
+    let (home, no_cache) = (surroundings.home.clone(), options.fresh != Fresh::None);
     let shared = surroundings.shared.clone();
-    let made = schedule::make(
-        Arc::clone(&graph),
-        Arc::clone(&keys),
-        plan.target,
-        options,
-        surroundings,
-    )
-    .await;
+    let made = schedule::make(keyed.clone(), prepared.target, options, surroundings).await;
     if let Some(fates) = made.fates {
         let writing = tokio::task::spawn_blocking(move || {
+            let KeyedGraph { graph, keys, scope } = keyed;
             let record = BuildRecord::new(&graph, &keys, &scope, &fates, no_cache);
             let refusal = |key: &DefinitionKey| shared.as_ref()?.refusal(key);
             record.with_refusals(&keys, refusal).store(&home)
@@ -97,24 +137,28 @@ pub async fn build(
         // Nothing is lost but an explanation.
         drop(writing.await);
     }
-    let layers = made.layers?;
+    Ok(assemble(prepared, made.layers?))
+}
 
-    let mut config = plan.config;
+/// Completes the configuration.
+fn assemble(prepared: Prepared, layers: Vec<LayerRecord>) -> Built {
+    let mut config = prepared.config.clone();
     config.rootfs.diff_ids = layers.iter().filter_map(|layer| layer.diff_id).collect();
     let times: Vec<Option<DateTime>> = layers
         .iter()
         .map(|layer| layer.created.map(DateTime::from))
         .collect();
-    let epoch = plan.epoch.map(|seconds| DateTime::new(seconds, 0));
-    let own_history = config.history.len() - plan.inherited_history;
+    let epoch = prepared.epoch.map(|seconds| DateTime::new(seconds, 0));
+    let own_history = config.history.len().saturating_sub(prepared.inherited_history);
     complete_history(&mut config, &times, epoch);
     let inherited_history = config.history.len().saturating_sub(own_history);
-    Ok(Built {
+    Built {
         config,
         layers,
-        platform: plan.platform,
-        epoch: plan.epoch,
+        platform: prepared.platform.clone(),
+        epoch: prepared.epoch,
         inherited_history,
-        vertices: plan.vertices,
-    })
+        vertices: prepared.vertices,
+        prepared: Some(prepared),
+    }
 }

@@ -35,6 +35,22 @@ pub enum BuildEvent {
         /// Who, if it is another machine, as people read it; `None` for a process of this one.
         holder: Option<Arc<str>>,
     },
+    /// It waits for a worker of a farm. Sent again when the cause is another one.
+    Queued {
+        /// Which.
+        vertex: VertexId,
+        /// Why, as people read it: `no worker for linux/arm64 is there`.
+        why: Arc<str>,
+    },
+    /// A worker of a farm has it, and what follows it as far as that is said of nothing else.
+    Assigned {
+        /// Which.
+        vertex: VertexId,
+        /// The worker, as people read it.
+        worker: Arc<str>,
+        /// How many have had it, this one included.
+        attempt: u32,
+    },
     /// The command wrote something. Chunks need not end at line ends.
     Output {
         /// Which.

@@ -14,6 +14,7 @@ pub mod key;
 pub mod lint;
 pub mod plan;
 pub mod schedule;
+pub mod segment;
 pub mod share;
 
 pub mod context;

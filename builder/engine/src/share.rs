@@ -142,6 +142,10 @@ pub trait SharedResults: Send + Sync + fmt::Debug {
     /// is lacking.
     fn offer(&self, result: MadeResult);
 
+    /// Those of some layers whose files are nowhere any more. Asked once a layer turned out to be
+    /// lost: what vanishes rarely vanishes alone.
+    fn lost<'a>(&'a self, layers: &'a [LayerId]) -> BoxFuture<'a, Vec<LayerId>>;
+
     /// Tells that the files of some layers are nowhere to be had. Until the build ends, no result
     /// that names one of them is found, adopted or waited for any more, and one that is published
     /// takes the place of what the cache has.

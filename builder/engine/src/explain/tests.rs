@@ -35,6 +35,7 @@ impl Stage {
             kind: NodeKind::Base(Base {
                 key,
                 layers: Vec::new(),
+                image: None,
             }),
         });
         Self { graph, last }

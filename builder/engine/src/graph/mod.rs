@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ashlar_model::digest::{DefinitionKey, LayerId};
+use ashlar_model::digest::{BlobDigest, DefinitionKey, LayerId};
+use ashlar_model::platform::Platform;
 use ashlar_model::remote::RemoteFiles;
 use ashlar_model::select::SourceQuery;
 use ashlar_model::step::{MakeDirectorySpec, RunSpec, Selection};
@@ -82,6 +83,17 @@ pub struct Base {
     pub key: DefinitionKey,
     /// Its layers, bottom first.
     pub layers: Vec<LayerId>,
+    /// The image that it comes from, which the key was computed from; `None` if it is empty.
+    pub image: Option<ImageIdentity>,
+}
+
+/// What an image is, whatever its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageIdentity {
+    /// Digest of its manifest, or of its configuration if it has none yet.
+    pub digest: BlobDigest,
+    /// The platform that it was chosen for.
+    pub platform: Platform,
 }
 
 /// What a step does, its inputs named as nodes.
@@ -177,6 +189,11 @@ impl Graph {
     /// What the sources from elsewhere are, by their ids.
     pub fn remotes(&self) -> &[RemoteFiles] {
         &self.remotes
+    }
+
+    /// The source from elsewhere at a place among all of them.
+    pub fn remote_at(&self, index: usize) -> Option<RemoteId> {
+        (index < self.remotes.len()).then_some(RemoteId(index))
     }
 
     /// Says what the sources from elsewhere are. Until then no node has a key.

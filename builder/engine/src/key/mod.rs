@@ -47,9 +47,11 @@ use ashlar_model::step::{MakeDirectorySpec, Network, RunSpec, Security};
 use crate::graph::{Graph, Node, NodeId, NodeKind, PlannedCopy, PlannedOp, PlannedSource};
 
 mod inputs;
+mod keyed;
 mod mount;
 
 pub use inputs::{KeyInput, Shown, ShownFile};
+pub use keyed::KeyedGraph;
 
 use inputs::{Inputs, Tag, With};
 use mount::{encode_mount, shown_mount};

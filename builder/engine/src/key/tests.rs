@@ -328,6 +328,7 @@ fn base(graph: &mut Graph, key: DefinitionKey) -> NodeId {
         kind: NodeKind::Base(Base {
             key,
             layers: Vec::new(),
+            image: None,
         }),
     })
 }
@@ -454,6 +455,7 @@ fn remote_key(remote: RemoteFiles, change: impl FnOnce(&mut PlannedSource)) -> D
     let parent = graph.add(base(NodeKind::Base(Base {
         key: scratch_key(),
         layers: Vec::new(),
+        image: None,
     })));
     let op = PlannedOp::Copy(copy);
     graph.add(base(NodeKind::Step { parent, op }));
@@ -651,6 +653,7 @@ fn what_mounts_show_enters_the_definition() {
             kind: NodeKind::Base(Base {
                 key,
                 layers: Vec::new(),
+                image: None,
             }),
         })
     };

@@ -36,7 +36,7 @@ impl Runner {
         self: &Arc<Self>,
         id: NodeId,
     ) -> Result<Option<(Ready, Word)>, Failure> {
-        if self.options.no_cache {
+        if self.runs_anew(id) {
             return Ok(None);
         }
         let Some(result) = self.local_result(id)? else {
@@ -81,7 +81,7 @@ impl Runner {
             return miss(None);
         };
         let elsewhere = self.ran_elsewhere(&instruction);
-        if self.options.no_cache || !elsewhere && !home.instruction_ever_ran(&instruction) {
+        if self.runs_anew(id) || !elsewhere && !home.instruction_ever_ran(&instruction) {
             return miss(None);
         }
         let settled = parent.settled.clone().await?;
@@ -91,6 +91,10 @@ impl Runner {
         let here = here.filter(|result| !self.losses.hit(&[result.layer]));
         let refused = |word: &Word| self.belief(ResultKey::Content(&key), word) == Belief::Refused;
         let here = here.filter(|result| !refused(&result.word));
+        let here = match here {
+            Some(result) if self.is_for_audience(&[result.layer])? => Some(result),
+            _ => None,
+        };
         let found = if let Some(ContentResult { layer, word }) = here {
             FoundLayer { layer, word }
         } else {

@@ -18,6 +18,11 @@ use ashlar_model::digest::LayerId;
 use super::failure::Failure;
 use crate::graph::{Graph, NodeKind};
 
+/// How many rounds may lose what they cannot name.
+const MOST_UNNAMED: usize = 4;
+/// How many rounds a farm's results may be gone.
+const MOST_VANISHED: usize = 3;
+
 /// What a build has lost, in all its rounds.
 pub(super) struct Losses {
     state: Mutex<State>,
@@ -30,6 +35,10 @@ pub(super) struct Losses {
 #[derive(Default)]
 struct State {
     rounds: usize,
+    /// Rounds in which nothing was lost that can be named.
+    unnamed: usize,
+    /// Rounds in which a farm's results were gone in the end.
+    vanished: usize,
     lost: HashSet<LayerId>,
     /// What this build has made.
     made: HashSet<LayerId>,
@@ -65,14 +74,28 @@ impl Losses {
     /// Takes what a round has lost. Whether another round can make it again.
     pub(super) fn note_round(&self, lost: &HashSet<LayerId>) -> bool {
         let mut state = self.state();
-        let State { rounds, made, .. } = &*state;
+        state.unnamed += usize::from(lost.is_empty());
+        let State {
+            rounds,
+            unnamed,
+            made,
+            ..
+        } = &*state;
         let again = *rounds < self.limit
+            && *unnamed <= MOST_UNNAMED
             && !lost
                 .iter()
                 .any(|layer| made.contains(layer) || self.bases.contains(layer));
         state.rounds += 1;
         state.lost.extend(lost);
         again
+    }
+
+    /// Notes that what a farm has made was gone in the end. Whether it is to be tried again.
+    pub(super) fn note_vanished(&self) -> bool {
+        let mut state = self.state();
+        state.vanished += 1;
+        state.vanished < MOST_VANISHED
     }
 
     /// Those of some layers that steps make.

@@ -14,11 +14,15 @@
 //! is asked for in one go before anything is demanded, and what runs here is sent behind the build.
 //! Layers whose files turn out to be nowhere are made again in another round (`losses`).
 //!
+//! With a farm of workers nothing runs here: see `farm`.
+//!
 //! When a step fails, steps that are already running end in peace and their results are kept;
 //! steps that have not started are called off.
 
 mod failure;
+mod farm;
 mod fate;
+mod fresh;
 mod lookup;
 mod losses;
 mod output;
@@ -29,20 +33,25 @@ mod settle;
 mod sharing;
 mod single_flight;
 mod trace;
+mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use ashlar_model::digest::LayerId;
 use ashlar_model::executor::{PackRequest, StepExecutor};
 use ashlar_model::layer::LayerRecord;
 use ashlar_model::mount::{CacheMount, MountSpec};
 use ashlar_store::home::Home;
 
-pub use failure::{Failure, StepFailure};
+pub use failure::{FarmFailure, FarmFault, Failure, StepFailure};
+pub use farm::Farm;
 pub use fate::Fate;
+pub use fresh::{Audience, Fresh};
 
 use crate::event::EventSink;
 use crate::graph::{Graph, NodeId, NodeKind, PlannedOp};
-use crate::key::NodeKeys;
+use crate::key::KeyedGraph;
 use crate::plan::RemoteSources;
 use crate::share::SharedResults;
 use runner::{Lasting, Runner};
@@ -58,6 +67,9 @@ pub struct Surroundings {
     pub executor: Arc<dyn StepExecutor>,
     /// Results of other machines, if any are shared.
     pub shared: Option<Arc<dyn SharedResults>>,
+    /// Workers that run the steps in place of this machine. What is [shared](Self::shared) must be
+    /// what they share.
+    pub farm: Option<Farm>,
     /// Who watches.
     pub events: Arc<dyn EventSink>,
 }
@@ -71,17 +83,19 @@ impl std::fmt::Debug for Surroundings {
 }
 
 /// How to run a schedule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ScheduleOptions {
     /// How many steps may run at once.
     pub jobs: usize,
-    /// Look no step up; results are stored all the same.
-    pub no_cache: bool,
+    /// Which steps are not looked up; their results are stored all the same.
+    pub fresh: Fresh,
     /// What the output needs of each layer of the wanted filesystem.
     pub wanted: PackRequest,
     /// Whether the wanted blobs must be here in the end: an output writes them somewhere. Without,
     /// what is known of them does.
     pub blobs_here: bool,
+    /// Who must be able to use what is made.
+    pub audience: Audience,
 }
 
 /// What came of a schedule.
@@ -98,15 +112,14 @@ pub struct Made {
 ///
 /// Dropping the future calls everything off.
 pub async fn make(
-    graph: Arc<Graph>,
-    keys: Arc<[NodeKeys]>,
+    plan: KeyedGraph,
     target: NodeId,
     options: ScheduleOptions,
     surroundings: Surroundings,
 ) -> Made {
-    let lasting = Lasting::new(&graph, &surroundings);
+    let lasting = Lasting::new(&plan.graph, &surroundings);
     let fates = Arc::clone(&lasting.fates);
-    let layers = rounds(graph, keys, target, options, (surroundings, lasting)).await;
+    let layers = rounds(plan, target, options, (surroundings, lasting)).await;
     Made {
         layers,
         fates: fates.take(),
@@ -114,45 +127,67 @@ pub async fn make(
 }
 
 async fn rounds(
-    graph: Arc<Graph>,
-    keys: Arc<[NodeKeys]>,
+    plan: KeyedGraph,
     target: NodeId,
     options: ScheduleOptions,
     (surroundings, lasting): (Surroundings, Lasting),
 ) -> Result<Vec<LayerRecord>, Failure> {
-    if options.no_cache {
-        forget_caches(&graph, &surroundings).await?;
+    let mut farm = surroundings.farm.clone();
+    if farm.is_none() {
+        forget_caches(&plan.graph, &options.fresh, &surroundings).await?;
     }
+    let mut is_first = true;
     loop {
         let around = (surroundings.clone(), lasting.clone());
-        let runner = Runner::new(
-            Arc::clone(&graph),
-            Arc::clone(&keys),
-            target,
-            options.clone(),
-            around,
-        );
+        let runner = Runner::new(plan.clone(), target, options.clone(), around);
         let guard = runner.abort_guard();
-        let made = round(&runner, target).await;
-        let lost = runner.lost();
-        let (Err(failure), Some(lost)) = (&made, lost) else {
+        let made = match &farm {
+            Some(farm) => runner.round_on_farm(target, farm, !is_first).await,
+            None => round(&runner, target).await,
+        };
+        let Err(failure) = &made else {
             return made;
         };
-        // Whatever the build comes to, no result may lead here again.
-        let lost_of_steps = lasting.losses.of_steps(&lost);
-        for layer in &lost_of_steps {
-            surroundings.home.forget_layer(layer)?;
-        }
-        if let Some(shared) = &surroundings.shared {
-            shared.distrust(&lost_of_steps);
-        }
-        let again = lasting.losses.note_round(&lost) && !options.no_cache;
-        if !again || failure.lost_layers().is_none() {
+        let lost = match runner.lost() {
+            Some(lost) => forget_lost(&runner, lost).await?,
+            None => false,
+        };
+        let again = match failure {
+            Failure::Farm(why) if why.fault == FarmFault::Vanished => {
+                options.fresh == Fresh::None && lasting.losses.note_vanished()
+            }
+            Failure::Farm(why) => match farm.take_if(|farm| farm.falls_back(why)) {
+                Some(_) => {
+                    lasting.report.warning(&format!("{why}: the build goes on here"));
+                    forget_caches(&plan.graph, &options.fresh, &surroundings).await?;
+                    true
+                }
+                None => false,
+            },
+            failure => lost && failure.lost_layers().is_some(),
+        };
+        if !again {
             runner.report_end();
             return made;
         }
+        is_first = false;
         drop(guard);
     }
+}
+
+/// Forgets what a round has lost: whatever the build comes to, no result may lead there again.
+/// Whether another round can make it again.
+async fn forget_lost(runner: &Arc<Runner>, lost: HashSet<LayerId>) -> Result<bool, Failure> {
+    let lost = runner.all_lost(lost).await?;
+    let lost_of_steps = runner.losses.of_steps(&lost);
+    for layer in &lost_of_steps {
+        runner.surroundings.home.forget_layer(layer)?;
+    }
+    if let Some(shared) = &runner.surroundings.shared {
+        shared.distrust(&lost_of_steps);
+    }
+    let can_be_made = runner.losses.note_round(&lost);
+    Ok(can_be_made && runner.options.fresh != Fresh::All)
 }
 
 /// One attempt, from what is in the store.
@@ -174,11 +209,16 @@ async fn round(runner: &Arc<Runner>, target: NodeId) -> Result<Vec<LayerRecord>,
     runner.complete(&stack).await
 }
 
-/// Empties the cache mounts of a build that uses nothing old, as BuildKit does: once, so that its
-/// steps share what they make.
-async fn forget_caches(graph: &Graph, surroundings: &Surroundings) -> Result<(), Failure> {
+/// Empties the cache mounts of steps that use nothing old, as BuildKit does: once, so that the steps
+/// share what they make.
+async fn forget_caches(
+    graph: &Graph,
+    fresh: &Fresh,
+    surroundings: &Surroundings,
+) -> Result<(), Failure> {
     let caches: Vec<CacheMount> = graph
         .nodes()
+        .filter(|(id, _)| fresh.runs(*id))
         .filter_map(|(_, node)| match &node.kind {
             NodeKind::Step {
                 op: PlannedOp::Run(run),
@@ -198,6 +238,7 @@ async fn forget_caches(graph: &Graph, surroundings: &Surroundings) -> Result<(),
     let forgotten = surroundings.executor.forget_caches(caches).await;
     forgotten.map_err(|error| {
         Failure::Step(Arc::new(StepFailure {
+            node: None,
             name: "emptying cache mounts".into(),
             range: None,
             error,

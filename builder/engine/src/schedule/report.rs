@@ -41,6 +41,44 @@ impl Reporter {
         self.begin(id, |vertex| BuildEvent::Started { vertex });
     }
 
+    /// Says why a step waits for a worker.
+    pub(super) fn queued(&self, id: NodeId, why: &str) {
+        if let Some((vertex, _)) = &self.vertices[id.index()] {
+            let vertex = *vertex;
+            let why = why.into();
+            self.events.emit(BuildEvent::Queued { vertex, why });
+        }
+    }
+
+    /// Says which worker has a step now.
+    pub(super) fn assigned(&self, id: NodeId, worker: &str, attempt: u32) {
+        if let Some((vertex, _)) = &self.vertices[id.index()] {
+            let vertex = *vertex;
+            self.events.emit(BuildEvent::Assigned {
+                vertex,
+                worker: worker.into(),
+                attempt,
+            });
+        }
+    }
+
+    pub(super) fn progress(&self, id: NodeId, label: &str, (done, total): (u64, Option<u64>)) {
+        if let Some((vertex, _)) = &self.vertices[id.index()] {
+            let vertex = *vertex;
+            self.events.emit(BuildEvent::Progress {
+                vertex,
+                label: label.into(),
+                done,
+                total,
+            });
+        }
+    }
+
+    pub(super) fn warning(&self, message: &str) {
+        let message = message.into();
+        self.events.emit(BuildEvent::Warning { message });
+    }
+
     pub(super) fn cached(&self, id: NodeId) {
         self.end(id, |vertex| BuildEvent::Cached { vertex });
     }
@@ -50,10 +88,14 @@ impl Reporter {
     }
 
     pub(super) fn failed(&self, id: NodeId, elapsed: Duration, error: &dyn std::error::Error) {
+        self.failed_because(id, elapsed, &on_one_line(error));
+    }
+
+    pub(super) fn failed_because(&self, id: NodeId, elapsed: Duration, error: &str) {
         self.end(id, |vertex| BuildEvent::Failed {
             vertex,
             elapsed,
-            error: on_one_line(error).into(),
+            error: error.into(),
         });
     }
 

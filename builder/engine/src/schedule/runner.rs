@@ -25,7 +25,7 @@ use super::settle::Inputs;
 use super::sharing::{Survey, Turn};
 use super::{ScheduleOptions, Surroundings};
 use crate::graph::{Graph, NodeId, NodeKind, PlannedOp, PlannedSource};
-use crate::key::NodeKeys;
+use crate::key::{KeyScope, KeyedGraph, NodeKeys};
 use crate::task::spawn;
 
 /// A filesystem that can be mounted.
@@ -76,6 +76,7 @@ impl Lasting {
 pub(super) struct Runner {
     pub(super) graph: Arc<Graph>,
     pub(super) keys: Arc<[NodeKeys]>,
+    pub(super) scope: Arc<KeyScope>,
     pub(super) options: ScheduleOptions,
     /// The build's.
     pub(super) span: Span,
@@ -105,6 +106,8 @@ pub(super) struct Runner {
     /// The failure that the build reports.
     first_failure: Mutex<Option<Failure>>,
     demanded: Mutex<HashMap<NodeId, ReadyFuture>>,
+    /// The steps that a farm was to make.
+    pub(super) on_farm: Mutex<Vec<NodeId>>,
     settling: Mutex<Vec<SettledFuture>>,
     /// The tasks; `None` once they were called off.
     aborts: Mutex<Option<Vec<AbortHandle>>>,
@@ -131,12 +134,12 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Runner {
     pub(super) fn new(
-        graph: Arc<Graph>,
-        keys: Arc<[NodeKeys]>,
+        plan: KeyedGraph,
         target: NodeId,
         options: ScheduleOptions,
         (surroundings, lasting): (Surroundings, Lasting),
     ) -> Arc<Self> {
+        let KeyedGraph { graph, keys, scope } = plan;
         let mut lineage = vec![false; graph.len()];
         for id in graph.lineage(target) {
             lineage[id.index()] = true;
@@ -162,6 +165,7 @@ impl Runner {
         Arc::new(Self {
             graph,
             keys,
+            scope,
             options,
             span: Span::current(),
             surroundings,
@@ -180,6 +184,7 @@ impl Runner {
             stop: watch::Sender::new(false),
             first_failure: Mutex::default(),
             demanded: Mutex::default(),
+            on_farm: Mutex::default(),
             settling: Mutex::default(),
             aborts: Mutex::new(Some(Vec::new())),
         })
@@ -251,6 +256,7 @@ impl Runner {
             let packed = self.pack(*id, below, missing).await;
             packed.map_err(|error| {
                 Failure::Step(Arc::new(StepFailure {
+                    node: None,
                     name: "preparing layers for the output".into(),
                     range: None,
                     error,
@@ -477,6 +483,7 @@ impl Runner {
     pub(super) fn step_failure(&self, id: NodeId, error: StepError, last: Vec<String>) -> Failure {
         let node = self.graph.node(id);
         Failure::Step(Arc::new(StepFailure {
+            node: Some(id),
             name: Arc::clone(&node.name),
             range: node.range,
             error,
@@ -484,18 +491,16 @@ impl Runner {
         }))
     }
 
-    /// Lets nothing new start, and remembers the failure if it is the first. What is lost may be
-    /// made again, so any other failure counts more.
+    /// Lets nothing new start, and remembers the failure if it is the first of those that say most.
     pub(super) fn note_failure(&self, failure: &Failure) {
         if matches!(failure, Failure::Cancelled) {
             return;
         }
         self.round.note(failure);
         let mut first = locked(&self.first_failure);
-        let is_loss = |failure: &Failure| failure.lost_layers().is_some();
         if first
             .as_ref()
-            .is_none_or(|first| is_loss(first) && !is_loss(failure))
+            .is_none_or(|first| first.weight() < failure.weight())
         {
             *first = Some(failure.clone());
         }
@@ -516,7 +521,7 @@ impl Runner {
     }
 
     /// Says that a step failed, unless there may be another round, which makes it.
-    fn report_failed(&self, id: NodeId, elapsed: Duration, failure: &Failure) {
+    pub(super) fn report_failed(&self, id: NodeId, elapsed: Duration, failure: &Failure) {
         if failure.lost_layers().is_some() {
             locked(&self.losers).push((id, elapsed, failure.clone()));
             return;
@@ -534,6 +539,9 @@ impl Runner {
             self.report.failed(id, elapsed, &failure);
         }
         for id in locked(&self.demanded).keys() {
+            self.report.cancelled(*id);
+        }
+        for id in locked(&self.on_farm).iter() {
             self.report.cancelled(*id);
         }
     }

@@ -10,6 +10,7 @@ use ashlar_store::home::results::{ContentResult, DefinitionResult};
 use futures::FutureExt as _;
 
 use super::failure::Failure;
+use super::fresh::Audience;
 use super::lookup::made_from;
 use super::runner::{Ready, Runner, Settled, SettledFuture, ended_early};
 use crate::graph::{NodeId, NodeKind};
@@ -79,7 +80,10 @@ impl Runner {
             NodeKind::Step { op, .. } => layer_identity(op, &content),
             NodeKind::Base(_) | NodeKind::Stack { .. } => content,
         };
-        let kept = self.keep_earlier(layer, &identity, below, wanted).await?;
+        let anew = self.runs_anew(id);
+        let kept = self
+            .keep_earlier((layer, anew), &identity, below, wanted)
+            .await?;
 
         let parent = parent.settled.clone().await?;
         let settled = Settled {
@@ -115,13 +119,13 @@ impl Runner {
     /// is how a damaged store is healed.
     async fn keep_earlier(
         &self,
-        layer: LayerId,
+        (layer, anew): (LayerId, bool),
         content: &ContentDigest,
         below: Vec<LayerId>,
         wanted: PackRequest,
     ) -> Result<LayerId, Failure> {
         let home = &self.surroundings.home;
-        if !self.options.no_cache {
+        if !anew {
             let earlier = home.note_content(content, &layer)?;
             if earlier == layer || self.is_good(earlier, below, wanted).await? {
                 return Ok(earlier);
@@ -143,6 +147,9 @@ impl Runner {
             return Ok(false);
         }
         let record = self.surroundings.home.layer(&layer)?;
+        if self.options.audience == Audience::FarmAfterLoss && !self.is_for_audience(&[layer])? {
+            return Ok(false);
+        }
         let is_elsewhere = |record: &LayerRecord| record.origin.is_elsewhere();
         let shared = self.surroundings.shared.as_ref();
         if record.as_ref().is_some_and(is_elsewhere)

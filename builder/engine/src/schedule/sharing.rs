@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey, LayerId};
+use ashlar_model::layer::LayerOrigin;
 use ashlar_model::mount::MountSpec;
 use ashlar_store::home::results::{DefinitionResult, Word};
 use tokio::sync::SemaphorePermit;
@@ -15,6 +16,7 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use super::failure::Failure;
+use super::fresh::{Audience, Fresh};
 use super::runner::{Runner, contents_of, locked};
 use crate::graph::{NodeId, NodeKind, PlannedOp, PlannedSource};
 use crate::key::content_key;
@@ -26,7 +28,7 @@ pub(super) struct Survey {
     /// What the local store has of what is wanted most.
     found: Mutex<HashMap<DefinitionKey, DefinitionResult>>,
     /// Results that other machines have given.
-    adopted: Mutex<HashSet<DefinitionKey>>,
+    pub(super) adopted: Mutex<HashSet<DefinitionKey>>,
     /// Instructions that ran on other machines.
     instructions: Mutex<HashSet<InstructionKey>>,
     /// What was found, but cannot be a result of its step.
@@ -47,10 +49,41 @@ pub(super) enum Turn<'a> {
 }
 
 impl Runner {
-    /// The results of other machines, if they are to be used.
+    /// The results of other machines, if any of them are to be used.
     fn asked(&self) -> Option<&Arc<dyn SharedResults>> {
         let shared = self.surroundings.shared.as_ref();
-        shared.filter(|_| !self.options.no_cache)
+        shared.filter(|_| self.options.fresh != Fresh::All)
+    }
+
+    /// Whether a step runs though a result may be known. What a segment that does so stands on runs
+    /// as well, if the caches do not have it any more.
+    pub(super) fn runs_anew(&self, id: NodeId) -> bool {
+        let fresh = &self.options.fresh;
+        let key = &self.keys[id.index()].definition;
+        fresh.runs(id) || fresh.is_of_segment() && !self.is_adopted(key)
+    }
+
+    /// Whether those who are to use what this build makes can have these layers: a cache has said so
+    /// just now, or they can be sent from here.
+    pub(super) fn is_for_audience(&self, layers: &[LayerId]) -> Result<bool, Failure> {
+        if !self.options.audience.is_farm() {
+            return Ok(true);
+        }
+        let home = &self.surroundings.home;
+        for layer in layers {
+            let Some(mut record) = home.layer(layer)? else {
+                return Ok(false);
+            };
+            if !record.origin.is_of_step() {
+                continue;
+            }
+            // As if it had been made here: then only files that are here count.
+            record.origin = LayerOrigin::Step;
+            if !home.holds_files_of(&record)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Looks up what is wanted, tip first, here and then, in one go, on other machines.
@@ -67,8 +100,14 @@ impl Runner {
                 continue;
             }
             let node = self.graph.node(id);
-            if let Some(instruction) = keys.instruction {
-                if let Some(found) = self.local_result(id)? {
+            if let Some(instruction) = keys.instruction
+                && !self.options.fresh.runs(id)
+            {
+                // A worker's own store says nothing of what the farm has.
+                if !self.options.audience.is_farm()
+                    && !self.options.fresh.is_of_segment()
+                    && let Some(found) = self.local_result(id)?
+                {
                     locked(&self.survey.found).insert(keys.definition, found);
                     continue;
                 }
@@ -91,9 +130,41 @@ impl Runner {
         let probe = shared.probe(&definitions, &instructions);
         let probed = probe.instrument(span.clone()).await;
         span.record("found", probed.definitions.len());
-        locked(&self.survey.adopted).extend(probed.definitions);
+        let adopted = match self.options.audience {
+            Audience::FarmAfterLoss => self.without_lost(probed.definitions, shared).await?,
+            Audience::Here | Audience::Farm => probed.definitions,
+        };
+        locked(&self.survey.adopted).extend(adopted);
         locked(&self.survey.instructions).extend(probed.instructions);
         Ok(())
+    }
+
+    /// Those of some results whose layers a cache still has, after it had lost one.
+    async fn without_lost(
+        &self,
+        mut given: Vec<DefinitionKey>,
+        shared: &Arc<dyn SharedResults>,
+    ) -> Result<Vec<DefinitionKey>, Failure> {
+        let home = &self.surroundings.home;
+        let mut stacks = HashMap::new();
+        for key in &given {
+            let found = home.result_by_definition(key)?;
+            stacks.insert(*key, found.map(|found| found.stack).unwrap_or_default());
+        }
+        let layers: HashSet<LayerId> = stacks.values().flatten().copied().collect();
+        let layers: Vec<LayerId> = layers.into_iter().collect();
+        let lost = shared.lost(&layers).await;
+        if !lost.is_empty() {
+            for layer in &lost {
+                home.forget_layer(layer)?;
+            }
+            shared.distrust(&lost);
+            given.retain(|key| {
+                let stack = stacks.get(key);
+                stack.is_some_and(|stack| !stack.iter().any(|layer| lost.contains(layer)))
+            });
+        }
+        Ok(given)
     }
 
     /// A result of the local store, unless layers of it are lost, or it is none of such a step.
@@ -107,6 +178,10 @@ impl Runner {
         let refused =
             |word: &Word| self.belief(ResultKey::Definition(key), word) == Belief::Refused;
         let found = found.filter(|found| !refused(&found.word));
+        let found = match found {
+            Some(found) if !self.is_adopted(key) && !self.is_for_audience(&found.stack)? => None,
+            found => found,
+        };
         Ok(match found {
             Some(found) if self.fits(id, &found.stack)? => Some(found),
             Some(_) => {
@@ -161,7 +236,8 @@ impl Runner {
     /// run the same step. Whoever waits for others leaves its place to those that need not.
     pub(super) async fn turn(&self, id: NodeId) -> Result<Turn<'_>, Failure> {
         let permit = self.place().await?;
-        let Some(shared) = self.asked() else {
+        let asked = self.asked().filter(|_| !self.runs_anew(id));
+        let Some(shared) = asked else {
             let lease = None;
             return Ok(Turn::Run { permit, lease });
         };
@@ -219,12 +295,36 @@ impl Runner {
         let definition = &self.keys[id.index()].definition;
         if let Some(shared) = self.asked()
             && !self.is_adopted(definition)
-            && shared.wants(definition)
+            && (self.options.audience.is_farm() || shared.wants(definition))
             && let Some(result) = self.made_result(id, self.content_key_of(id, stack)?, stack, word)
         {
             shared.offer(result);
         }
         Ok(())
+    }
+
+    /// What was lost, with all else that is lost of what the build stands on: it is made again in
+    /// one round, and others find it whole.
+    pub(super) async fn all_lost(
+        &self,
+        mut lost: HashSet<LayerId>,
+    ) -> Result<HashSet<LayerId>, Failure> {
+        let Some(shared) = self.asked() else {
+            return Ok(lost);
+        };
+        let mut known = HashSet::new();
+        for keys in self.keys.iter() {
+            let found = self
+                .surroundings
+                .home
+                .result_by_definition(&keys.definition)?;
+            known.extend(found.into_iter().flat_map(|found| found.stack));
+        }
+        let known: Vec<LayerId> = known.difference(&lost).copied().collect();
+        if !known.is_empty() {
+            lost.extend(shared.lost(&known).await);
+        }
+        Ok(lost)
     }
 
     fn made_result(
@@ -243,7 +343,7 @@ impl Runner {
             stack: stack.to_vec(),
             made: self.graph.shape(id).iter().map(Option::is_none).collect(),
             word,
-            replaces: self.options.no_cache
+            replaces: self.runs_anew(id)
                 || locked(&self.survey.wrong).contains(&keys.definition),
         })
     }

@@ -18,13 +18,13 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 impl Runner {
     /// Holds a step against other processes that would run the same one. Whoever waits for the
-    /// lock then finds the result. `None` with `no_cache`: everyone wants a run of their own.
+    /// lock then finds the result. `None` where nothing old is used: everyone wants a run of their own.
     pub(super) async fn lock_definition(
         &self,
         id: NodeId,
         key: &DefinitionKey,
     ) -> Result<Option<FileLock>, Failure> {
-        if self.options.no_cache {
+        if self.runs_anew(id) {
             return Ok(None);
         }
         let locks = self.surroundings.home.root().join("locks");

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::Lowering;
 use crate::dockerfile::source::SourceRange;
 use crate::event::VertexId;
-use crate::graph::{Base, Node, NodeId, NodeKind};
+use crate::graph::{Base, ImageIdentity, Node, NodeId, NodeKind};
 use crate::key::image_key;
 use crate::plan::error::PlanError;
 use crate::plan::options::NamedContext;
@@ -163,6 +163,10 @@ impl Lowering<'_> {
             kind: NodeKind::Base(Base {
                 key: image_key(&image.digest, platform),
                 layers: image.layers.clone(),
+                image: Some(ImageIdentity {
+                    digest: image.digest,
+                    platform: platform.clone(),
+                }),
             }),
         })
     }

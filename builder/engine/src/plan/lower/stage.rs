@@ -169,6 +169,7 @@ impl Lowering<'_> {
             kind: NodeKind::Base(Base {
                 key: scratch_key(),
                 layers: Vec::new(),
+                image: None,
             }),
         })
     }

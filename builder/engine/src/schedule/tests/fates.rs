@@ -4,16 +4,9 @@ use super::*;
 use crate::explain::{BuildRecord, Cause, StoredBuild, explain};
 
 impl Bench {
-    async fn fates(&self, graph: &Graph, target: NodeId) -> Option<Vec<Fate>> {
-        let keys = keys(graph).into();
-        let graph = Arc::new(graph.clone());
-        let made = make(
-            graph,
-            keys,
-            target,
-            self.options(),
-            self.surroundings.clone(),
-        );
+    pub(super) async fn fates(&self, graph: &Graph, target: NodeId) -> Option<Vec<Fate>> {
+        let plan = keyed(graph.clone());
+        let made = make(plan, target, self.options(), self.surroundings.clone());
         made.await.fates
     }
 }
@@ -59,7 +52,7 @@ async fn what_ran_is_explained_by_the_build_before() {
     for texts in [["a", "b", "c"], ["a", "x", "c"]] {
         let (graph, target) = chain(&texts);
         let fates = bench.fates(&graph, target).await.unwrap();
-        let keys = graph_keys(&graph, &scope);
+        let keys = keys(&graph);
         let record = BuildRecord::new(&graph, &keys, &scope, &fates, false);
         record.store(&bench.surroundings.home).unwrap();
         records = crate::explain::builds(&bench.surroundings.home).unwrap();

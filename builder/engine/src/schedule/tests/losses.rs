@@ -5,6 +5,7 @@ use ashlar_model::media_type::Compression;
 
 use super::sharing::{filled, machine};
 use super::*;
+use crate::share::MadeResult;
 
 impl Bench {
     fn lose(&self, layers: &[LayerId]) {
@@ -18,9 +19,8 @@ impl Bench {
             compression: Compression::Gzip,
             level: 6,
         }];
-        let keys = keys(graph).into();
-        let graph = Arc::new(graph.clone());
-        let made = make(graph, keys, target, options, self.surroundings.clone());
+        let plan = keyed(graph.clone());
+        let made = make(plan, target, options, self.surroundings.clone());
         tokio::time::timeout(Duration::from_secs(20), made)
             .await
             .unwrap()
@@ -153,6 +153,7 @@ async fn layers_of_a_base_are_not_made_and_not_forgotten() {
     let base = plan.add(NodeKind::Base(Base {
         key: scratch_key(),
         layers: vec![layer],
+        image: None,
     }));
     let target = plan.run(base, "a");
     bench.lose(&[layer]);
@@ -207,6 +208,30 @@ async fn a_shared_layer_that_has_vanished_is_made_here_and_shared_anew() {
     // Another machine is not led astray.
     let (next, _) = machine(&service);
     next.lose(&[lost]);
+    next.compress(&graph, target).await.unwrap();
+    assert!(next.fake.ran().is_empty());
+}
+
+#[tokio::test]
+async fn what_else_is_lost_of_a_build_is_made_again_in_the_same_round() {
+    let (graph, target) = chain(&["a", "b", "c"]);
+    let service = filled(&graph, target).await;
+    let (bench, one) = machine(&service);
+    let first = bench.make(graph.clone(), target).await.unwrap();
+    // `b` is needed, as a step stands on it; `a` only lies below.
+    bench.lose(&[first[1].id]);
+    one.gone.lock().unwrap().insert(first[0].id);
+    bench.compress(&graph, target).await.unwrap();
+    assert_eq!(bench.fake.ran(), ["a", "b"]);
+    let asked = one.asked();
+    assert_eq!(asked.probes.len(), 2);
+    let lost = [first[0].id, first[1].id];
+    let is_lost = |one: &MadeResult| one.stack.iter().any(|layer| lost.contains(layer));
+    assert_eq!(asked.distrusted.len(), 2);
+    assert!(!asked.published.iter().any(is_lost));
+    // The whole of it is sound for the next machine.
+    let (next, _) = machine(&service);
+    next.lose(&lost);
     next.compress(&graph, target).await.unwrap();
     assert!(next.fake.ran().is_empty());
 }

@@ -23,10 +23,11 @@ use ashlar_store::home::lock::FileLock;
 use super::*;
 use crate::event::{BuildEvent, VertexId};
 use crate::graph::{Base, Node, PlannedCopy, PlannedRun, PlannedSource, RemoteId};
-use crate::key::{KeyScope, graph_keys, scratch_key};
+use crate::key::{KeyScope, NodeKeys, scratch_key};
 use crate::plan::source::Fault;
 use crate::plan::{ContextSource, SourceError};
 
+mod farm;
 mod fates;
 mod losses;
 mod sharing;
@@ -230,6 +231,7 @@ impl Bench {
             remotes: elsewhere.clone(),
             executor: fake.clone(),
             shared: None,
+            farm: None,
             events: recorder.clone(),
         };
         Self {
@@ -244,21 +246,28 @@ impl Bench {
     }
 
     async fn make(&self, graph: Graph, target: NodeId) -> Result<Vec<LayerRecord>, Failure> {
-        let (keys, options) = (keys(&graph).into(), self.options());
-        let graph = Arc::new(graph);
-        let made = make(graph, keys, target, options, self.surroundings.clone());
+        let made = make(
+            keyed(graph),
+            target,
+            self.options(),
+            self.surroundings.clone(),
+        );
         made.await.layers
     }
 
     fn options(&self) -> ScheduleOptions {
         ScheduleOptions {
             jobs: self.jobs,
-            no_cache: self.no_cache,
+            fresh: match self.no_cache {
+                true => Fresh::All,
+                false => Fresh::None,
+            },
             wanted: PackRequest {
                 diff_id: true,
                 blobs: Vec::new(),
             },
             blobs_here: false,
+            audience: Audience::Here,
         }
     }
 
@@ -280,12 +289,16 @@ impl Bench {
     }
 }
 
-fn keys(graph: &Graph) -> Vec<NodeKeys> {
+fn keyed(graph: Graph) -> KeyedGraph {
     let scope = KeyScope {
         isolation: String::new(),
         platform: Platform::new("linux", "amd64", None),
     };
-    graph_keys(graph, &scope)
+    KeyedGraph::new(graph, scope)
+}
+
+fn keys(graph: &Graph) -> Arc<[NodeKeys]> {
+    keyed(graph.clone()).keys
 }
 
 /// Builds graphs: each method returns the new node.
@@ -308,6 +321,7 @@ impl Plan {
         self.add(NodeKind::Base(Base {
             key: scratch_key(),
             layers: Vec::new(),
+            image: None,
         }))
     }
 
@@ -636,11 +650,10 @@ async fn who_waits_for_another_process_is_called_off_by_a_failure() {
 async fn nothing_starts_after_the_build_was_called_off() {
     let bench = Bench::new();
     let (graph, target) = chain(&["a"]);
-    let keys = keys(&graph).into();
     let surroundings = bench.surroundings.clone();
     let lasting = Lasting::new(&graph, &surroundings);
     let around = (surroundings, lasting);
-    let runner = Runner::new(Arc::new(graph), keys, target, bench.options(), around);
+    let runner = Runner::new(keyed(graph), target, bench.options(), around);
     drop(runner.abort_guard());
     let made = runner.demand(target).await;
     assert!(matches!(made, Err(Failure::Cancelled)));
@@ -654,14 +667,13 @@ async fn no_more_layers_are_read_at_once_than_jobs() {
     let (graph, target) = chain(&["a", "b", "c", "d", "e", "f"]);
     let mut options = bench.options();
     options.wanted.diff_id = false;
-    let keys: Arc<[NodeKeys]> = keys(&graph).into();
-    let graph = Arc::new(graph);
+    let plan = keyed(graph);
     let surroundings = bench.surroundings.clone();
-    let unread = make(graph.clone(), keys.clone(), target, options, surroundings);
+    let unread = make(plan.clone(), target, options, surroundings);
     assert_eq!(unread.await.layers.unwrap()[0].diff_id, None);
     bench.fake.most_packing.store(0, Ordering::SeqCst);
     let surroundings = bench.surroundings.clone();
-    let read = make(graph, keys, target, bench.options(), surroundings);
+    let read = make(plan, target, bench.options(), surroundings);
     assert!(
         read.await
             .layers

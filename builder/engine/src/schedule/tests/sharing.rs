@@ -1,7 +1,5 @@
 //! Results of other machines: what is asked, what is told, and how often.
 
-use std::collections::HashSet;
-
 use ashlar_model::digest::{ContentKey, DefinitionKey, InstructionKey};
 use ashlar_store::home::results::{DefinitionResult, Word};
 
@@ -40,6 +38,8 @@ pub(super) struct Machine {
     /// Whether nothing is taken on anybody's bare word.
     strict: AtomicBool,
     leases: Arc<AtomicUsize>,
+    /// Layers that it has lost, if it is asked for them.
+    pub(super) gone: Mutex<HashSet<LayerId>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ pub(super) struct Asked {
     contents: usize,
     leaves: Vec<String>,
     pub(super) published: Vec<MadeResult>,
-    offered: Vec<MadeResult>,
+    pub(super) offered: Vec<MadeResult>,
     pub(super) distrusted: Vec<LayerId>,
 }
 
@@ -60,6 +60,13 @@ impl StepLease for Lease {}
 impl Drop for Lease {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Service {
+    /// Loses everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -207,6 +214,13 @@ impl SharedResults for Machine {
 
     fn offer(&self, result: MadeResult) {
         self.asked.lock().unwrap().offered.push(result);
+    }
+
+    fn lost<'a>(&'a self, layers: &'a [LayerId]) -> BoxFuture<'a, Vec<LayerId>> {
+        let gone = self.gone.lock().unwrap();
+        let lost = layers.iter().filter(|layer| gone.contains(*layer));
+        let lost = lost.copied().collect();
+        Box::pin(async move { lost })
     }
 
     fn distrust(&self, layers: &[LayerId]) {
@@ -569,6 +583,7 @@ async fn what_cannot_be_the_layers_of_a_step_is_no_result_of_it() {
     let base = plan.add(NodeKind::Base(Base {
         key: scratch_key(),
         layers: vec![own.id],
+        image: None,
     }));
     let target = plan.run(base, "a");
     for (below, ran) in [(&own, &[][..]), (&other, &["a"][..])] {
