@@ -148,6 +148,7 @@ impl Queue {
             worker_id,
             worker_name,
             fencing,
+            since: time,
             charged: time,
         };
         self.set_state(id, State::Running(running));

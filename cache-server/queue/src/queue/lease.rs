@@ -10,6 +10,12 @@ use super::timers::Timer;
 use super::worker::{Held, WorkerIndex};
 use crate::{Assignment, ConnectionId, Effect, Failure, OperationId};
 
+/// How much one operation says about how long they take.
+const PACE: u32 = 64;
+
+/// What takes longer counts as that.
+const MOST_PACE: Duration = Duration::from_secs(3600);
+
 impl Queue {
     /// Gives an operation that waits to a worker.
     pub(super) fn grant(&mut self, id: OperationId, index: WorkerIndex) {
@@ -50,6 +56,7 @@ impl Queue {
             worker_id: worker.id.clone(),
             worker_name: worker.name.clone(),
             fencing,
+            since: time,
             charged: time + DEPOSIT,
         };
         let attempt = operation.attempt();
@@ -128,6 +135,18 @@ impl Queue {
         if gone > Duration::ZERO && !operation.submission.light {
             running.charged = time;
             self.accounts.charge(&operation.owner, gone);
+        }
+    }
+
+    /// Takes note of how long an operation ran.
+    pub(super) fn keep_pace(&mut self, id: OperationId) {
+        let time = self.clock.time();
+        let Some(operation) = self.operations.get(&id) else {
+            return;
+        };
+        if let (State::Running(running), false) = (&operation.state, operation.submission.light) {
+            let took = time.saturating_sub(running.since);
+            self.pace = (self.pace * (PACE - 1) + took.min(MOST_PACE)) / PACE;
         }
     }
 

@@ -81,6 +81,8 @@ pub struct Queue {
     queued: HashMap<Arc<str>, usize>,
     /// Workers that are kept for what may follow.
     lingering: usize,
+    /// How long work takes, about: what waiting for a busy worker means.
+    pace: Duration,
     next_fencing: u64,
     next_sequence: u64,
     counts: Counts,
@@ -115,6 +117,7 @@ impl Queue {
             memory: Memory::default(),
             queued: HashMap::new(),
             lingering: 0,
+            pace: Duration::from_secs(1),
             next_fencing: (u64::from(epoch) << 32) + 1,
             next_sequence: 0,
             counts: Counts::default(),

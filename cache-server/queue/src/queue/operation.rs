@@ -39,6 +39,8 @@ pub(super) struct Running {
     pub(super) worker_id: Arc<str>,
     pub(super) worker_name: Arc<str>,
     pub(super) fencing: u64,
+    /// When it was given.
+    pub(super) since: Duration,
     /// Until when its time has been charged; later than now while the deposit lasts.
     pub(super) charged: Duration,
 }

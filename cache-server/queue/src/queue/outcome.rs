@@ -84,6 +84,7 @@ impl Queue {
             return;
         }
         self.charge(id);
+        self.keep_pace(id);
         let mut follows = false;
         match outcome {
             Outcome::Done(done) => {
