@@ -3,9 +3,17 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// A secret's value. It shows itself to nobody who does not ask.
+use zeroize::Zeroize as _;
+
+/// A secret's value. It shows itself to nobody who does not ask, and is overwritten when it goes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue(Vec<u8>);
+
+impl Drop for SecretValue {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl SecretValue {
     /// Wraps a value.

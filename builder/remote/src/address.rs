@@ -1,0 +1,117 @@
+//! How a farm is named: as a cache is (`grpc://HOST:PORT,instance=NAME,token-file=FILE,…`), and with
+//! `,farm-key=KEY` for the public keys that secrets are sealed to, instead of those that the farm
+//! names itself: the key, or a file that has it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ashlar_sharing::address::{AddressError, CacheSpec, Mode};
+
+use crate::seal::{KeyError, Recipient};
+
+/// A farm, and how it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarmSpec {
+    /// Where it is. Its cache is read; what is in it comes from workers.
+    pub server: CacheSpec,
+    /// Whom secrets are sealed to; whoever the farm says if there is none.
+    pub keys: Vec<KeySource>,
+}
+
+/// Where a public key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// Here.
+    Key(Recipient),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// Why a text names no farm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FarmAddressError {
+    /// Its address is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A key is none.
+    #[error("farm-key: {0}")]
+    Key(#[from] KeyError),
+    /// An option that only a cache has.
+    #[error("`{0}` says something of a cache: a farm has no such option")]
+    OfCache(&'static str),
+}
+
+impl FromStr for KeySource {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        // A private key is no file's name, and must not be taken for one and shown.
+        if text.trim_start().starts_with("ashlar-farm-") {
+            text.parse().map(Self::Key)
+        } else {
+            Ok(Self::File(text.into()))
+        }
+    }
+}
+
+impl FromStr for FarmSpec {
+    type Err = FarmAddressError;
+
+    fn from_str(text: &str) -> Result<Self, FarmAddressError> {
+        let mut keys = Vec::new();
+        let mut rest = Vec::new();
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("farm-key", key)) if !key.is_empty() => keys.push(key.parse()?),
+                Some(("mode", _)) => return Err(FarmAddressError::OfCache("mode")),
+                Some(("mounts", _)) => return Err(FarmAddressError::OfCache("mounts")),
+                _ => rest.push(part),
+            }
+        }
+        let mut server: CacheSpec = rest.join(",").parse()?;
+        server.mode = Mode::Read;
+        Ok(Self { server, keys })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::FarmKey;
+
+    #[test]
+    fn a_farm_is_named_as_a_cache_is() {
+        let key = FarmKey::generate().unwrap().recipient();
+        let text =
+            format!("grpc://a+b:1,instance=team,farm-key={key},token-file=/t,farm-key=/k.pub");
+        let spec: FarmSpec = text.parse().unwrap();
+        assert_eq!(spec.server.name(), "grpc://a:8980+b:1,instance=team");
+        assert_eq!(spec.server.mode, Mode::Read);
+        assert_eq!(spec.server.token_file, Some("/t".into()));
+        assert_eq!(
+            spec.keys,
+            [KeySource::Key(key), KeySource::File("/k.pub".into())]
+        );
+    }
+
+    #[test]
+    fn what_names_no_farm_says_why() {
+        for (text, message) in [
+            ("farm:80", "grpc://"),
+            ("grpc://a,mode=write", "`mode`"),
+            ("grpc://a,mounts=x", "`mounts`"),
+            ("grpc://a,colour=red", "colour=red"),
+            ("grpc://a,farm-key=ashlar-farm-key-v1-x", "farm-key"),
+        ] {
+            let error = text.parse::<FarmSpec>().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let key = FarmKey::generate().unwrap().to_text();
+        let key = std::str::from_utf8(key.reveal()).unwrap().trim();
+        let error = format!("grpc://a,farm-key={key}")
+            .parse::<FarmSpec>()
+            .unwrap_err();
+        assert!(error.to_string().contains("private key"));
+        assert!(!error.to_string().contains(key));
+    }
+}
