@@ -45,6 +45,8 @@ pub struct Cache {
     portable: bool,
     mounts: Vec<String>,
     trust: Arc<Trust>,
+    /// Whether blobs were not there that its results name.
+    lost: AtomicBool,
     /// Results that were passed over, since they are not signed as is demanded.
     refused: Mutex<HashMap<StepKey, Refusal>>,
 }
@@ -73,6 +75,7 @@ impl Cache {
             portable: false,
             mounts: Vec::new(),
             trust: Arc::default(),
+            lost: AtomicBool::new(false),
             refused: Mutex::default(),
         }
     }
@@ -248,6 +251,20 @@ impl Cache {
                 .unwrap_or_else(|_| Err(silent(limit))),
         };
         self.settle(asked, purpose, outcome)
+    }
+
+    /// Notes that it lacks blobs that its results name. From now on it has to look for all that it
+    /// says is there: more may be gone.
+    pub fn note_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+        if let Some(service) = self.service.get() {
+            service.doubt.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it lacked blobs that its results name.
+    pub fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Transfers so many bytes from or to the cache, when it is its turn. As [`Self::ask`], but

@@ -185,7 +185,7 @@ pub async fn chunks_of(cache: &Cache, trees: &[CasDigest]) -> Option<ChunkList> 
 }
 
 /// Reads some blobs, all or none of them. What is wrong with the cache is told.
-async fn read_batch(cache: &Cache, blobs: &[CasDigest]) -> Result<Vec<Bytes>, Fault> {
+pub(crate) async fn read_batch(cache: &Cache, blobs: &[CasDigest]) -> Result<Vec<Bytes>, Fault> {
     let bytes = blobs.iter().map(|blob| blob.size).sum();
     let mut attempt = 0;
     loop {

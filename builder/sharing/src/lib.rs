@@ -15,6 +15,7 @@
 //! | [`lookup`], [`adopt`] | results of other machines, as results of this store |
 //! | [`fetch`] | their layers, when something needs their files |
 //! | [`upload`], [`tars`], [`background`] | our results to other machines, behind the build |
+//! | [`losses`] | what else is lost, when something is |
 //! | [`lease`] | of several machines one runs a step |
 //! | [`mounts`] | what cache mounts hold |
 //! | [`listing`] | what a cache holds, for people |
@@ -33,6 +34,7 @@ pub mod grpc;
 pub mod lease;
 pub mod listing;
 pub mod lookup;
+pub mod losses;
 pub mod mounts;
 pub mod pace;
 pub mod portable;

@@ -401,6 +401,7 @@ pub fn tell_wrong(cache: &Cache, why: &str) {
 
 /// Tells that a server lacks what its results name.
 pub fn tell_lost(cache: &Cache) {
+    cache.note_lost();
     let text = "it lacks blobs that its results name: what they hold is made anew";
     cache.breaker().tell(Trouble::Lost, text);
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ashlar_model::cas::{CasDigest, DigestFunction};
@@ -25,6 +26,9 @@ pub struct Service {
     pub extension: Option<Arc<dyn Extension>>,
     /// What has to be done at the end, so that others find what was written.
     pub closing: Option<Arc<dyn Closing>>,
+    /// Whether the server is told that it had lost something, so that it looks for what it says is
+    /// there: see [`ashlar_store::doubted`].
+    pub doubt: Arc<AtomicBool>,
 }
 
 /// The end of writing to a cache that keeps what is written to itself until then.

@@ -29,6 +29,7 @@ use crate::cache::Cache;
 use crate::fetch::{CacheOpener, LayerFetcher};
 use crate::lease::{HeldLease, Turn, turn};
 use crate::lookup;
+use crate::losses;
 use crate::mounts::MountSharing;
 use crate::service::Fence;
 use crate::signature::{Policy, Signer, Subject};
@@ -75,6 +76,8 @@ struct Inner {
     distrusted: Mutex<HashSet<LayerId>>,
     /// Results that have been taken over to be sent, and those that are done with.
     counts: Mutex<Counts>,
+    /// The layers of results that could not be sent.
+    unsent: Mutex<Vec<Vec<LayerId>>>,
     /// Whether the end of writing has begun.
     is_closing: AtomicBool,
     turns: Semaphore,
@@ -137,6 +140,7 @@ impl Sharing {
             leases: Mutex::default(),
             distrusted: Mutex::default(),
             counts: Mutex::default(),
+            unsent: Mutex::default(),
             is_closing: AtomicBool::new(false),
             turns: Semaphore::new(RESULTS),
         };
@@ -175,6 +179,10 @@ impl Sharing {
             done,
             failed,
         } = *locked(&self.inner.counts);
+        // What names a lost layer was none, also if that is known only by now.
+        let unsent = locked(&self.inner.unsent).clone();
+        let unsent = unsent.iter().filter(|one| !self.inner.is_distrusted(one));
+        let failed = failed + unsent.count() as u64;
         let mut sent = Sent::default();
         for uploader in self.inner.uploaders() {
             let more = uploader.sent();
@@ -201,7 +209,10 @@ impl Sharing {
         if inner.is_closing.swap(true, Ordering::SeqCst) {
             return true;
         }
+        let has_lost = inner.caches.iter().any(|cache| cache.has_lost());
+        let is_excused = |layer: &LayerId| has_lost || inner.is_distrusted(&[*layer]);
         for uploader in inner.uploaders() {
+            uploader.tell_lost(is_excused);
             let cache = Arc::clone(uploader.cache());
             if cache.has_to_be_closed() {
                 let close = async move {
@@ -461,14 +472,19 @@ impl Inner {
                 // The semaphore is never closed.
                 let _turn = inner.turns.acquire().await;
                 let replace = result.replaces || !locked(&inner.distrusted).is_empty();
-                let arrived = if is_offer {
+                // What names a layer that was lost is none: the step that makes it anew gives another.
+                let is_none = || inner.is_distrusted(&result.stack);
+                let arrived = if is_none() {
+                    false
+                } else if is_offer {
                     uploader.offer(&result).await
                 } else {
                     uploader.publish(&result, replace, fence.as_ref()).await
                 };
-                let mut counts = locked(&inner.counts);
-                counts.done += 1;
-                counts.failed += u64::from(!arrived);
+                if !arrived {
+                    locked(&inner.unsent).push(result.stack.clone());
+                }
+                locked(&inner.counts).done += 1;
             }
             drop(lease);
         };
@@ -544,6 +560,10 @@ impl SharedResults for Sharing {
 
     fn offer(&self, result: MadeResult) {
         self.inner.send(result, None, true);
+    }
+
+    fn lost<'a>(&'a self, layers: &'a [LayerId]) -> BoxFuture<'a, Vec<LayerId>> {
+        Box::pin(losses::lost(&self.inner.home, &self.inner.caches, layers))
     }
 
     fn distrust(&self, layers: &[LayerId]) {

@@ -59,6 +59,7 @@ impl GrpcConnect {
 pub fn service(endpoint: GrpcEndpoint) -> Service {
     let endpoint = Arc::new(endpoint);
     let function = endpoint.function();
+    let doubt = Arc::clone(endpoint.channel().doubt());
     let extension = GrpcExtension::new(Arc::clone(&endpoint));
     let store = Arc::new(GrpcStore::new(endpoint));
     Service {
@@ -67,6 +68,7 @@ pub fn service(endpoint: GrpcEndpoint) -> Service {
         actions: store,
         extension: Some(Arc::new(extension)),
         closing: None,
+        doubt,
     }
 }
 

@@ -49,6 +49,7 @@ impl Connect for PortableConnect {
                 actions: store.clone(),
                 extension: None,
                 closing: Some(store),
+                doubt: Arc::default(),
             })
         })
     }

@@ -1,7 +1,7 @@
 //! A cache in memory that counts, fails and keeps leases.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,9 @@ pub(super) struct Server {
     extended: bool,
     store: MemoryStore,
     mood: Mutex<Mood>,
+    /// Whether it says that it has what it has lost, unless that is doubted.
+    pub(super) vouches: AtomicBool,
+    doubt: Arc<AtomicBool>,
     /// Blobs that it has lost.
     lost: Mutex<HashSet<CasDigest>>,
     leases: Mutex<HashMap<String, Slot>>,
@@ -94,6 +97,8 @@ impl Server {
             extended,
             store: MemoryStore::new(1 << 30),
             mood: Mutex::default(),
+            vouches: AtomicBool::new(false),
+            doubt: Arc::default(),
             lost: Mutex::default(),
             leases: Mutex::default(),
             held_for: Mutex::default(),
@@ -122,6 +127,18 @@ impl Server {
     /// Loses a blob.
     pub(super) fn lose(&self, blob: CasDigest) {
         self.lost.lock().unwrap().insert(blob);
+    }
+
+    /// Has blobs again.
+    pub(super) fn find(&self, blobs: &[CasDigest]) {
+        let mut lost = self.lost.lock().unwrap();
+        lost.retain(|blob| !blobs.contains(blob));
+    }
+
+    /// Whether a blob is lost, and it says so.
+    fn owns_to_lack(&self, blob: &CasDigest) -> bool {
+        let vouches = self.vouches.load(Ordering::SeqCst) && !self.doubt.load(Ordering::SeqCst);
+        !vouches && self.lost.lock().unwrap().contains(blob)
     }
 
     /// What was read and written since the last look: blobs and bytes.
@@ -181,9 +198,8 @@ impl Server {
             let chunks = crate::tree::ChunkList::read(&[read], self.function);
             // A part of the trees of a layer cannot be read on its own, and tests have none.
             let chunks = chunks.unwrap();
-            let lost = self.lost.lock().unwrap();
             let mut all = chunks.contents.iter().chain(&chunks.headers);
-            if lost.contains(&tree) || all.any(|chunk| lost.contains(chunk)) {
+            if self.owns_to_lack(&tree) || all.any(|chunk| self.owns_to_lack(chunk)) {
                 return Ok(None);
             }
         }
@@ -241,6 +257,7 @@ impl Connect for Arc<Server> {
                     .extended
                     .then(|| Arc::new(Wire(Self::clone(self))) as Arc<dyn Extension>),
                 closing: None,
+                doubt: Arc::clone(&self.doubt),
             })
         })
     }
@@ -255,8 +272,7 @@ impl BlobStore for Server {
             self.enter(false).await?;
             let missing: HashSet<CasDigest> =
                 self.store.missing(blobs).await?.into_iter().collect();
-            let lost = self.lost.lock().unwrap();
-            let gone = |blob: &&CasDigest| missing.contains(blob) || lost.contains(blob);
+            let gone = |blob: &&CasDigest| missing.contains(blob) || self.owns_to_lack(blob);
             Ok(blobs.iter().filter(gone).copied().collect())
         })
     }

@@ -1,5 +1,6 @@
 //! The cache never fails a build: what goes wrong is told once, and costs seconds at most.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::fakes::Mood;
@@ -165,4 +166,82 @@ async fn a_layer_that_cannot_be_read_here_fails_no_other() {
     let b = Machine::new(&[(&server, READ_WRITE)]);
     let found = b.look_up(&["bad", "good"]).await;
     assert!(found[0].is_none() && found[1].is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_one_layer_lost_learns_of_all() {
+    let server = Server::new("grpc://c:1");
+    let a = Machine::new(&[(&server, READ_WRITE)]);
+    let tars = ["x", "y", "z"].map(|name| tar(&[(name, 700_000)], 1));
+    let layers = [0, 1, 2].map(|at| a.make(&tars[at]));
+    a.publish(result("x", &layers[..1])).await;
+    a.publish(result("y", &layers[..2])).await;
+    a.publish(result("z", &layers)).await;
+    // An index that vouches for what is gone, but for the last layer.
+    server.vouches.store(true, Ordering::SeqCst);
+    server.lose_large(20_000);
+    let sound = a.chunks_of(&layers[2]).await;
+    server.find(&sound);
+
+    let b = Machine::new(&[(&server, READ_WRITE)]);
+    let stack = b.look_up(&["z"]).await.remove(0).unwrap();
+    assert_eq!(b.fetch(&stack[1]).await, None);
+    let mut lost = b.sharing.lost(&stack).await;
+    lost.sort();
+    let mut expected = stack[..2].to_vec();
+    expected.sort();
+    assert_eq!(lost, expected);
+    assert!(b.fetch(&stack[2]).await.is_some());
+    assert_eq!(b.sharing.lost(&stack[2..]).await, []);
+    assert_eq!(b.warnings().len(), 1, "{:?}", b.warnings());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_a_lost_layer_is_not_sent_and_told_once() {
+    let server = Server::new("grpc://c:1");
+    filled(&server).await;
+    let b = Machine::new(&[(&server, READ_WRITE)]);
+    let stack = b.look_up(&["x"]).await.remove(0).unwrap();
+    server.lose_large(20_000);
+    // Sent before the build learns that a layer below is lost, and after.
+    let top = b.make(&tar(&[("top", 10_000)], 1));
+    let old = result("top", &[stack[0], top]);
+    b.sharing.publish(old.clone(), None);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    b.sharing.distrust(&stack);
+    b.sharing.publish(old, None);
+    let bytes = tar(&[("x", 700_000)], 2);
+    let anew = b.make(&bytes);
+    b.sharing.publish(result("x", &[anew]), None);
+    b.sharing.publish(result("top", &[anew, top]), None);
+    b.finish().await;
+    let warnings = b.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("lacks blobs"), "{warnings:?}");
+    assert_eq!(b.sharing.progress().failed, 0);
+
+    let c = Machine::new(&[(&server, READ_WRITE)]);
+    let stack = c.look_up(&["top"]).await.remove(0).unwrap();
+    assert_eq!(c.fetch(&stack[0]).await, Some(bytes));
+    assert!(c.fetch(&stack[1]).await.is_some());
+    assert!(c.warnings().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_the_place_of_a_loss_sends_no_layer_that_is_whole() {
+    let server = Server::new("grpc://c:1");
+    let a = Machine::new(&[(&server, READ_WRITE)]);
+    let below = a.make(&tar(&[("below", 900_000)], 1));
+    a.publish(result("below", &[below])).await;
+    let b = Machine::new(&[(&server, READ_WRITE)]);
+    let stack = b.look_up(&["below"]).await.remove(0).unwrap();
+    b.sharing.distrust(&[b.make(&tar(&[("lost", 10)], 1))]);
+    let top = b.make(&tar(&[("top", 10_000)], 1));
+    server.traffic();
+    b.publish(result("top", &[stack[0], top])).await;
+    let [_, read, _, written] = server.traffic();
+    assert!(read < 100_000 && written < 100_000, "{read} {written}");
+    assert!(b.warnings().is_empty(), "{:?}", b.warnings());
+    let c = Machine::new(&[(&server, READ_WRITE)]);
+    assert!(c.look_up(&["top"]).await[0].is_some());
 }

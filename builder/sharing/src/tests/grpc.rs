@@ -34,6 +34,7 @@ impl Served {
             max_blob: 0,
             upload_memory: 64 << 20,
             clock: clock::system(),
+            dispatch: None,
         };
         let routes = assemble(parts).await.unwrap().routes;
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();

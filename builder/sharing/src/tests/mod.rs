@@ -16,7 +16,7 @@ use std::time::Duration;
 use ashlar_engine::share::{MadeResult, SharedResults as _};
 use ashlar_exec::executor::SharedLayerFetcher;
 use ashlar_exec::layer::unpack::index_only;
-use ashlar_model::cas::SharedLayer;
+use ashlar_model::cas::{CasDigest, SharedLayer};
 use ashlar_model::descriptor::Descriptor;
 use ashlar_model::digest::{BlobDigest, ContentKey, DefinitionKey, InstructionKey, LayerId};
 use ashlar_model::executor::{BoxFuture, StepError};
@@ -244,6 +244,15 @@ impl Machine {
             LayerOrigin::Shared { copies } => copies,
             other => panic!("not shared: {other:?}"),
         }
+    }
+
+    /// The chunks of a layer that was sent to the first cache.
+    async fn chunks_of(&self, layer: &LayerId) -> Vec<CasDigest> {
+        let copies = self.home.copies_of(layer).unwrap();
+        let cache = &self.sharing.caches()[0];
+        let chunks = crate::fetch::chunks_of(cache, &copies[0].trees).await;
+        let chunks = chunks.unwrap();
+        [chunks.headers, chunks.contents].concat()
     }
 
     fn warnings(&self) -> Vec<String> {

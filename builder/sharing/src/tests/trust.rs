@@ -1,7 +1,7 @@
 //! Results that are signed, and readers that take nothing else.
 
 use ashlar_engine::share::{Belief, Leave, ResultKey};
-use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
+use ashlar_model::cas::{ActionKey, DigestFunction};
 use ashlar_model::mount::{CacheMount, CacheSharing, OptionalOwner};
 use ashlar_store::action_cache::PutMode;
 use ashlar_store::{ActionCache as _, BlobStore as _};

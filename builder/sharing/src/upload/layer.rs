@@ -10,7 +10,6 @@ use std::time::Duration;
 use ashlar_exec::layer::split::{Chunk, Part, SplitError, split};
 use ashlar_model::cas::{CasDigest, DigestFunction, SharedLayer};
 use ashlar_model::digest::LayerId;
-use ashlar_model::executor::StepError;
 use ashlar_store::fault::{Fault, FaultKind};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -77,9 +76,8 @@ impl Uploader {
         }
         let tar = match self.tars.open(layer, below).await {
             Ok(tar) => tar,
-            Err(StepError::Cancelled) => return None,
             Err(error) => {
-                self.tell_here(&error.to_string());
+                self.note_unsent(&error);
                 return None;
             }
         };

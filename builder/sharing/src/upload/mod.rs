@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 use crate::action::{StepAction, StepKey};
 use crate::breaker::{Trouble, Use};
 use crate::cache::{ANSWER, Cache};
+use crate::fetch::chunks_of;
 use crate::lookup::is_believed;
 use crate::record::ResultLayer;
 use crate::service::Fence;
@@ -80,9 +81,20 @@ pub struct Uploader {
     layers: Mutex<HashMap<LayerId, LayerUpload>>,
     /// Blobs that the cache has, as far as this build knows.
     known: Mutex<HashSet<CasDigest>>,
+    /// Layers that could not be sent since their files are nowhere, and what was said of them.
+    lost: Mutex<HashMap<LayerId, String>>,
     bytes: AtomicU64,
     chunks: AtomicU64,
     results: AtomicU64,
+}
+
+/// What has to be there of a layer that the cache is remembered to have, so that it is not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The trees that list its chunks. Whoever stores the result looks for these.
+    Trees,
+    /// All of it.
+    Chunks,
 }
 
 /// The trees of a layer that the cache has; `None` if it could not be sent.
@@ -108,6 +120,7 @@ impl Uploader {
             turns: Semaphore::new(LAYERS),
             layers: Mutex::default(),
             known: Mutex::default(),
+            lost: Mutex::default(),
             bytes: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
             results: AtomicU64::new(0),
@@ -181,9 +194,10 @@ impl Uploader {
         let Some(function) = self.function().await else {
             return false;
         };
-        for trust in [true, false] {
-            let trusted = trust && !replace;
-            let Some((layers, reused)) = self.send_layers(result, function, trusted).await else {
+        // What takes the place of something stands for what was lost: there, much may be.
+        let first = if replace { Trust::Chunks } else { Trust::Trees };
+        for trust in [first, Trust::Chunks] {
+            let Some((layers, reused)) = self.send_layers(result, function, trust).await else {
                 return false;
             };
             match self.put(result, &layers, replace, fence).await {
@@ -238,7 +252,7 @@ impl Uploader {
         self: &Arc<Self>,
         result: &MadeResult,
         function: DigestFunction,
-        trust: bool,
+        trust: Trust,
     ) -> Option<(Vec<(ResultLayer, Vec<CasDigest>)>, bool)> {
         let mut records = Vec::with_capacity(result.stack.len());
         for (depth, layer) in result.stack.iter().enumerate() {
@@ -251,7 +265,7 @@ impl Uploader {
             }
             records.push(record);
         }
-        let reused = trust && self.reuse(&records, function).await?;
+        let reused = self.reuse(&records, function, trust).await?;
         let trees = records.iter().enumerate().map(|(depth, record)| {
             let upload = (!came_with_image(record)).then(|| {
                 let below = result.stack[..depth].to_vec();
@@ -286,11 +300,32 @@ impl Uploader {
                 self.tell_here("a layer has no diff ID");
                 None
             }
-            Err(StepError::Cancelled) => None,
             Err(error) => {
-                self.tell_here(&error.to_string());
+                self.note_unsent(&error);
                 None
             }
+        }
+    }
+
+    /// Notes why a layer cannot be sent. The user is not told of one that is lost: a build that
+    /// misses it makes it anew, and sends that.
+    fn note_unsent(&self, error: &StepError) {
+        match error {
+            StepError::Cancelled => {}
+            StepError::LayersLost { layers } => {
+                let mut lost = locked(&self.lost);
+                lost.extend(layers.iter().map(|layer| (*layer, error.to_string())));
+            }
+            error => self.tell_here(&error.to_string()),
+        }
+    }
+
+    /// Tells the user of layers that could not be sent, when it is known which of them were made
+    /// anew. That a cache has lost them was told already.
+    pub fn tell_lost(&self, is_excused: impl Fn(&LayerId) -> bool) {
+        let lost = std::mem::take(&mut *locked(&self.lost));
+        if let Some((_, why)) = lost.iter().find(|(layer, _)| !is_excused(layer)) {
+            self.tell_here(why);
         }
     }
 
@@ -301,7 +336,12 @@ impl Uploader {
 
     /// Takes layers for sent whose trees the cache is remembered to have, and still has. Whether
     /// there are any.
-    async fn reuse(&self, records: &[LayerRecord], function: DigestFunction) -> Option<bool> {
+    async fn reuse(
+        &self,
+        records: &[LayerRecord],
+        function: DigestFunction,
+        trust: Trust,
+    ) -> Option<bool> {
         let mut remembered = Vec::new();
         for record in records {
             if locked(&self.layers).contains_key(&record.id) {
@@ -326,17 +366,45 @@ impl Uploader {
         if remembered.is_empty() {
             return Some(false);
         }
-        let trees: Vec<CasDigest> = remembered
+        let mut wanted: HashSet<CasDigest> = remembered
             .iter()
             .flat_map(|(_, trees)| trees.iter().copied())
             .collect();
+        if trust == Trust::Chunks {
+            let chunks = remembered.iter().map(|(layer, trees)| async move {
+                let chunks = chunks_of(&self.cache, trees).await?;
+                let chunks = chunks.headers.iter().chain(&chunks.contents);
+                Some((*layer, chunks.copied().collect::<HashSet<_>>()))
+            });
+            let chunks: HashMap<_, _> = join_all(chunks).await.into_iter().flatten().collect();
+            // One whose trees cannot be read is sent.
+            remembered.retain(|(layer, _)| chunks.contains_key(layer));
+            wanted.extend(chunks.values().flatten());
+            return self.note_sent(remembered, wanted, &chunks).await;
+        }
+        self.note_sent(remembered, wanted, &HashMap::new()).await
+    }
+
+    /// Takes those of some layers for sent of which the cache has the trees, and these chunks.
+    async fn note_sent(
+        &self,
+        layers: Vec<(LayerId, Vec<CasDigest>)>,
+        wanted: HashSet<CasDigest>,
+        chunks: &HashMap<LayerId, HashSet<CasDigest>>,
+    ) -> Option<bool> {
+        let wanted: Vec<CasDigest> = wanted.into_iter().collect();
         let asked = self.cache.ask(Use::Write, ANSWER, |service| async move {
-            service.blobs.missing(&trees).await
+            service.blobs.missing(&wanted).await
         });
         let missing: HashSet<CasDigest> = asked.await?.ok()?.into_iter().collect();
         let mut reused = false;
-        for (layer, trees) in remembered {
-            if !trees.iter().any(|tree| missing.contains(tree)) {
+        for (layer, trees) in layers {
+            let chunks = chunks.get(&layer).into_iter().flatten();
+            if !trees
+                .iter()
+                .chain(chunks)
+                .any(|blob| missing.contains(blob))
+            {
                 let done = std::future::ready(Some(trees.into())).boxed().shared();
                 locked(&self.layers).entry(layer).or_insert(done);
                 reused = true;
