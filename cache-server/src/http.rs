@@ -12,6 +12,7 @@ use axum::routing::get;
 use tokio::time::timeout;
 
 use crate::auth::{Access, Gate, Right};
+use crate::dispatch::Dispatch;
 use crate::metrics::namespaces::MOST;
 use crate::metrics::{self, Metrics, Now};
 use crate::service::byte_stream::upload::Uploads;
@@ -35,6 +36,8 @@ pub struct Watched {
     pub uploads: Uploads,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// The queue of work for workers.
+    pub dispatch: Option<Dispatch>,
     /// Whether the server is being stopped.
     pub stopping: Arc<AtomicBool>,
 }
@@ -146,6 +149,10 @@ async fn metrics_page(watched: &Watched) -> Response {
         held: held.ok().and_then(Result::ok).unwrap_or_default(),
         jwks_ages: watched.access.jwks_ages(),
         certificate_ends: watched.metrics.certificate_ends(),
+        queue: watched.dispatch.as_ref().map(|dispatch| {
+            let namespaces = watched.metrics.known_namespaces();
+            (dispatch.tally().clone(), dispatch.counted(&namespaces))
+        }),
     };
     match watched.metrics.page(&now) {
         Ok(page) => metrics::answer(page),

@@ -6,6 +6,7 @@
 //! | [`routes`] | all services put together |
 //! | [`stores`], [`namespaces`] | what they serve from, and what each caller sees of it |
 //! | [`fair`] | what one caller takes is not taken from the others |
+//! | [`dispatch`] | the farm's queue at work |
 //! | [`auth`] | who may read and who may write |
 //! | [`audit`] | who did, and who was refused |
 //! | [`limits`] | what a client can ask for |
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod commands;
+pub mod dispatch;
 pub mod failure;
 pub mod fair;
 pub mod http;

@@ -66,3 +66,92 @@ pub const MOUNT_TREES: usize = 100;
 /// Window of compressed data, as a power of two: 8 MiB, what RFC 8878 says that every decoder
 /// should take, and no more, for a stream's decoder holds so much memory.
 pub const ZSTD_WINDOW: u32 = 23;
+
+/// Bytes of what the queue reads of an action: the action, its command, its input root, its
+/// placement.
+pub const ACTION: u64 = 512 << 10;
+
+/// Bytes of an order, which only clients and workers read.
+pub const ORDER: u64 = 1 << 30;
+
+/// Layers that an action stands on.
+pub const PLACEMENT_INPUTS: usize = 4096;
+
+/// What an action may ask of a worker.
+pub const REQUIREMENTS: usize = 32;
+
+/// What a worker may say that it has.
+pub const PROPERTIES: usize = 64;
+
+/// Bytes of the name of a property.
+pub const PROPERTY_NAME: usize = 64;
+
+/// Bytes of its value.
+pub const PROPERTY_VALUE: usize = 256;
+
+/// Bytes of what people call an action.
+pub const ACTION_NAME: usize = 200;
+
+/// Bytes of the name of a build, and of a worker's id.
+pub const BUILD: usize = 64;
+
+/// Bytes of what a worker is called, of its version, and of its key.
+pub const WORKER_TEXT: usize = 400;
+
+/// Namespaces that a worker works for.
+pub const WORKER_NAMESPACES: usize = 64;
+
+/// Segments that a worker runs at once.
+pub const WORKER_SLOTS: u32 = 1024;
+
+/// Layers that are known of a worker.
+pub const HOLDINGS: usize = 4096;
+
+/// Actions that a worker speaks of in one message.
+pub const ASSIGNMENTS: usize = 4096;
+
+/// Bytes of one event.
+pub const EVENT: usize = 256 << 10;
+
+/// Bytes of an outcome.
+pub const OUTCOME: usize = 2 << 20;
+
+/// Bytes of a message for people.
+pub const SAID: usize = 16 << 10;
+
+/// Bytes of a sealed bundle.
+pub const SEALED: usize = 1 << 20;
+
+/// Bytes of all sealed bundles.
+pub const ALL_SEALED: usize = 256 << 20;
+
+/// Sessions at once.
+pub const SESSIONS: usize = 10_000;
+
+/// Channels of one session at once.
+pub const CHANNELS: usize = 64;
+
+/// Bytes of one message of a channel.
+pub const CHANNEL_DATA: usize = 64 << 10;
+
+/// Bytes of a channel that wait to be sent on. Agents speak in messages of 256 KiB at most, and
+/// wait for each answer.
+pub const CHANNEL_WAITING: usize = 1 << 20;
+
+/// Bytes of all channels of one connection that wait to be sent on.
+pub const CHANNELS_WAITING: usize = 8 << 20;
+
+/// Bytes of the name of an agent.
+pub const AGENT: usize = 200;
+
+/// Messages that wait for a worker or a client, but for those of channels.
+pub const WAITING: usize = 16 << 10;
+
+/// Bytes of the events of all operations.
+pub const EVENTS: usize = 512 << 20;
+
+/// Priorities that a client may give: larger ones are less urgent.
+pub const PRIORITIES: std::ops::RangeInclusive<i32> = 0..=100;
+
+/// The most urgent priority, for those who look after the cache.
+pub const MOST_URGENT: i32 = -100;

@@ -156,7 +156,10 @@ pub fn routes(stores: Stores, tokens: Arc<PeerTokens>) -> Routes {
     let mut builder = Routes::builder();
     builder
         .add_service(InterceptedService::new(
-            CapabilitiesServer::new(CapabilitiesService { max_blob: 0 }),
+            CapabilitiesServer::new(CapabilitiesService {
+                max_blob: 0,
+                has_queue: false,
+            }),
             gate.clone(),
         ))
         .add_service(InterceptedService::new(

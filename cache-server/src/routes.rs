@@ -11,18 +11,24 @@ use ashlar_proto::wire::ext::cache_mounts_server::CacheMountsServer;
 use ashlar_proto::wire::ext::leases_server::LeasesServer;
 use ashlar_proto::wire::ext::pins_server::PinsServer;
 use ashlar_proto::wire::ext::results_server::ResultsServer;
+use ashlar_proto::wire::farm::farm_server::FarmServer;
+use ashlar_proto::wire::farm::workers_server::WorkersServer;
+use ashlar_proto::wire::longrunning::operations_server::OperationsServer;
 use ashlar_proto::wire::reapi::action_cache_server::ActionCacheServer;
 use ashlar_proto::wire::reapi::capabilities_server::CapabilitiesServer;
 use ashlar_proto::wire::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
+use ashlar_proto::wire::reapi::execution_server::ExecutionServer;
 use ashlar_store::clock::Clock;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Error as ReflectionError;
 
 use crate::audit::Audit;
-use crate::auth::{Access, Gate};
+use crate::auth::{Access, Gate, Port};
+use crate::dispatch::Dispatch;
+use crate::dispatch::clients::moved;
 use crate::http::{Watched, pages};
 use crate::limits::MESSAGE;
 use crate::metrics::Metrics;
@@ -33,9 +39,13 @@ use crate::service::byte_stream::upload::Uploads;
 use crate::service::cache_mounts::CacheMountsService;
 use crate::service::capabilities::CapabilitiesService;
 use crate::service::content_addressable_storage::CasService;
+use crate::service::execution::ExecutionService;
+use crate::service::farm::FarmService;
 use crate::service::leases::LeasesService;
+use crate::service::operations::OperationsService;
 use crate::service::pins::PinsService;
 use crate::service::results::ResultsService;
+use crate::service::workers::WorkersService;
 use crate::stores::Stores;
 
 /// What a server is made of.
@@ -53,6 +63,8 @@ pub struct Parts {
     pub upload_memory: u64,
     /// The time of day.
     pub clock: Clock,
+    /// The queue of work for workers, if there is one.
+    pub dispatch: Option<Dispatch>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -69,6 +81,8 @@ impl std::fmt::Debug for Parts {
 pub struct Assembled {
     /// Its services and pages.
     pub routes: Routes,
+    /// The same, and what is for workers alone, if there is a queue.
+    pub worker_routes: Option<Routes>,
     /// Its pages alone, for an address of their own: `/metrics` is open there.
     pub pages: axum::Router,
     /// What it counts.
@@ -81,116 +95,225 @@ pub struct Assembled {
 
 /// Puts a server together. Has to be called within a runtime.
 pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
-    let Parts {
-        stores,
-        access,
-        audit,
-        max_blob,
-        upload_memory,
-        clock,
-    } = parts;
-    let stores = stores.with_audit(audit.clone());
-    let access = Arc::new(access);
-    let gate = Gate {
-        access: access.clone(),
-        audit,
+    let parts = Parts {
+        stores: parts.stores.with_audit(parts.audit.clone()),
+        ..parts
     };
-    let metrics = Metrics::new(stores.counters());
-    let uploads = Uploads::new(upload_memory);
-    let stopping = CancellationToken::new();
-    let watched = Watched {
-        stores: stores.clone(),
+    let metrics = Metrics::new(parts.stores.counters());
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let building = Building {
         metrics: metrics.clone(),
-        uploads: uploads.clone(),
-        access: access.clone(),
+        uploads: Uploads::new(parts.upload_memory),
+        stopping: CancellationToken::new(),
+        access: Arc::new(parts.access.clone()),
+        parts,
+    };
+    let watched = Watched {
+        stores: building.parts.stores.clone(),
+        metrics: metrics.clone(),
+        uploads: building.uploads.clone(),
+        access: building.access.clone(),
+        dispatch: building.parts.dispatch.clone(),
         stopping: Arc::new(AtomicBool::new(false)),
     };
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    let routes = |port| {
+        let gate = building.gate(port);
+        let mut builder = building.services(&gate)?;
+        builder.add_service(health_service.clone());
+        let router = builder.routes().into_axum_router();
+        let router = router.merge(pages(watched.clone(), Some(gate)));
+        Ok::<_, ReflectionError>(Routes::from(router).prepare())
     };
-
-    macro_rules! gated {
-        ($server:ident, $service:expr) => {
-            gate.before(
-                $server::new($service)
-                    .max_decoding_message_size(MESSAGE)
-                    .max_encoding_message_size(MESSAGE),
-            )
-        };
-    }
-    let mut builder = Routes::builder();
-    builder
-        .add_service(gated!(CapabilitiesServer, CapabilitiesService { max_blob }))
-        .add_service(gated!(
-            ContentAddressableStorageServer,
-            CasService {
-                stores: stores.clone(),
-                uploads: uploads.clone(),
-                max_blob,
-            }
-        ))
-        .add_service(gated!(
-            ActionCacheServer,
-            ActionCacheService {
-                stores: stores.clone(),
-                metrics: metrics.clone(),
-            }
-        ))
-        .add_service(gated!(
-            ByteStreamServer,
-            ByteStreamService {
-                stores: stores.clone(),
-                uploads,
-                max_blob,
-            }
-        ))
-        .add_service(gated!(
-            ResultsServer,
-            ResultsService {
-                stores: stores.clone(),
-                metrics: metrics.clone(),
-            }
-        ))
-        .add_service(gated!(
-            LeasesServer,
-            LeasesService {
-                stores: stores.clone(),
-                stopping: stopping.clone(),
-            }
-        ))
-        .add_service(gated!(
-            PinsServer,
-            PinsService {
-                stores: stores.clone(),
-                clock: clock.clone(),
-            }
-        ))
-        .add_service(gated!(
-            CacheMountsServer,
-            CacheMountsService {
-                stores: stores.clone(),
-                clock,
-            }
-        ))
-        .add_service(gated!(AdminServer, AdminService { stores }))
-        .add_service(health_service)
-        .add_service(gate.before(reflection().build_v1()?))
-        .add_service(gate.before(reflection().build_v1alpha()?));
-    let router = builder.routes().into_axum_router();
-    let router = router.merge(pages(watched.clone(), Some(gate)));
+    let has_queue = building.parts.dispatch.is_some();
     let assembled = Assembled {
-        routes: Routes::from(router).prepare(),
+        routes: routes(Port::Clients)?,
+        worker_routes: has_queue.then(|| routes(Port::Workers)).transpose()?,
         pages: pages(watched.clone(), None),
         metrics,
         watched,
         health,
-        stopping,
+        stopping: building.stopping,
     };
     assembled.set_health(true).await;
     Ok(assembled)
+}
+
+/// What services are made of.
+struct Building {
+    parts: Parts,
+    access: Arc<Access>,
+    metrics: Metrics,
+    uploads: Uploads,
+    stopping: CancellationToken,
+}
+
+impl Building {
+    fn gate(&self, port: Port) -> Gate {
+        Gate {
+            access: self.access.clone(),
+            audit: self.parts.audit.clone(),
+            port,
+        }
+    }
+
+    /// The services of a port, behind its gate.
+    fn services(&self, gate: &Gate) -> Result<RoutesBuilder, ReflectionError> {
+        let Parts {
+            stores,
+            max_blob,
+            clock,
+            dispatch,
+            ..
+        } = &self.parts;
+        let max_blob = *max_blob;
+        let (uploads, metrics) = (&self.uploads, &self.metrics);
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+
+        macro_rules! gated {
+            ($server:ident, $service:expr) => {
+                gate.before(
+                    $server::new($service)
+                        .max_decoding_message_size(MESSAGE)
+                        .max_encoding_message_size(MESSAGE),
+                )
+            };
+        }
+        let mut builder = Routes::builder();
+        builder
+            .add_service(gated!(
+                CapabilitiesServer,
+                CapabilitiesService {
+                    max_blob,
+                    has_queue: dispatch.is_some(),
+                }
+            ))
+            .add_service(gated!(
+                ContentAddressableStorageServer,
+                CasService {
+                    stores: stores.clone(),
+                    uploads: uploads.clone(),
+                    max_blob,
+                }
+            ))
+            .add_service(gated!(
+                ActionCacheServer,
+                ActionCacheService {
+                    stores: stores.clone(),
+                    metrics: metrics.clone(),
+                }
+            ))
+            .add_service(gated!(
+                ByteStreamServer,
+                ByteStreamService {
+                    stores: stores.clone(),
+                    uploads: uploads.clone(),
+                    max_blob,
+                }
+            ))
+            .add_service(gated!(
+                ResultsServer,
+                ResultsService {
+                    stores: stores.clone(),
+                    metrics: metrics.clone(),
+                }
+            ))
+            .add_service(gated!(
+                LeasesServer,
+                LeasesService {
+                    stores: stores.clone(),
+                    stopping: self.stopping.clone(),
+                }
+            ))
+            .add_service(gated!(
+                PinsServer,
+                PinsService {
+                    stores: stores.clone(),
+                    clock: clock.clone(),
+                }
+            ))
+            .add_service(gated!(
+                CacheMountsServer,
+                CacheMountsService {
+                    stores: stores.clone(),
+                    clock: clock.clone(),
+                }
+            ))
+            .add_service(gated!(
+                AdminServer,
+                AdminService {
+                    stores: stores.clone()
+                }
+            ))
+            .add_service(gate.before(reflection().build_v1()?))
+            .add_service(gate.before(reflection().build_v1alpha()?));
+        if let Some(dispatch) = dispatch {
+            let queue = QueueServices {
+                stores: stores.clone(),
+                dispatch: dispatch.clone(),
+                audit: self.parts.audit.clone(),
+            };
+            queue.add_to(&mut builder, gate);
+        }
+        Ok(builder)
+    }
+}
+
+/// The services of the farm's queue.
+struct QueueServices {
+    stores: Stores,
+    dispatch: Dispatch,
+    audit: Audit,
+}
+
+impl QueueServices {
+    /// Adds those of a port, behind its gate.
+    fn add_to(&self, builder: &mut RoutesBuilder, gate: &Gate) {
+        macro_rules! gated {
+            ($server:ident, $service:expr) => {
+                gate.before(
+                    $server::new($service)
+                        .max_decoding_message_size(MESSAGE)
+                        .max_encoding_message_size(MESSAGE),
+                )
+            };
+        }
+        let (stores, dispatch) = (self.stores.clone(), self.dispatch.clone());
+        builder
+            .add_service(gated!(
+                ExecutionServer,
+                ExecutionService {
+                    stores: stores.clone(),
+                    dispatch: dispatch.clone(),
+                }
+            ))
+            .add_service(gated!(
+                OperationsServer,
+                OperationsService {
+                    stores: stores.clone(),
+                    dispatch: dispatch.clone(),
+                }
+            ))
+            .add_service(gated!(
+                FarmServer,
+                FarmService {
+                    stores,
+                    dispatch: dispatch.clone(),
+                }
+            ));
+        if gate.port == Port::Workers {
+            builder.add_service(gated!(
+                WorkersServer,
+                WorkersService {
+                    dispatch,
+                    audit: self.audit.clone(),
+                }
+            ));
+        }
+    }
 }
 
 impl Assembled {
@@ -208,6 +331,7 @@ impl Assembled {
             "build.bazel.remote.execution.v2.ContentAddressableStorage",
             "google.bytestream.ByteStream",
             "ashlar.cache.v1.Results",
+            "ashlar.farm.v1.Farm",
         ];
         for name in names {
             self.health.set_service_status(name, status).await;
@@ -231,5 +355,8 @@ impl Assembled {
         self.watched.stopping.store(true, Ordering::Release);
         self.set_health(false).await;
         self.stopping.cancel();
+        if let Some(dispatch) = &self.watched.dispatch {
+            dispatch.leave(&moved());
+        }
     }
 }

@@ -72,6 +72,28 @@ pub fn of_missing(missing: &[CasDigest]) -> Status {
     Status::with_details(Code::FailedPrecondition, message, details)
 }
 
+/// The status for an action whose blobs are not there. It lists them.
+pub fn of_missing_inputs(missing: &[CasDigest]) -> Status {
+    let message = format!(
+        "{} blobs of the action are not there: upload them first",
+        missing.len()
+    );
+    let details = missing::encode(Code::FailedPrecondition.into(), &message, missing);
+    Status::with_details(Code::FailedPrecondition, message, details)
+}
+
+/// The status for a field that is too long.
+pub fn too_long(field: &'static str, most: usize) -> Status {
+    Status::invalid_argument(format!("{field} has {most} bytes at most"))
+}
+
+/// A status that says to come again later.
+pub fn later(code: Code, message: impl Into<String>, wait: std::time::Duration) -> Status {
+    let message = message.into();
+    let details = retry::encode(code.into(), &message, wait);
+    Status::with_details(code, message, details)
+}
+
 /// The status for somebody who asks for too much in too little time. It says when to try again.
 pub fn of_haste(holder: &str, haste: &TooFast) -> Status {
     let message = format!(

@@ -44,6 +44,7 @@ async fn services(root: &std::path::Path, blobs: Option<Arc<dyn BlobStore>>) -> 
         max_blob: 0,
         upload_memory: 64 << 20,
         clock: clock::system(),
+        dispatch: None,
     };
     assemble(parts).await.expect("services").routes
 }

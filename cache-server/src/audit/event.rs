@@ -44,6 +44,12 @@ pub enum What {
     Unpin,
     /// Looked after the cache in another way.
     Admin,
+    /// Had work queued for workers, or wanted to see some. Looking is noted if it is refused.
+    Execute,
+    /// Ended work that was queued or ran.
+    Cancel,
+    /// Came to work.
+    Attach,
     /// Changed a file of certificates, tokens, keys or rules. The caller is the server itself.
     Reload,
     /// Events before this one are missing: `details.count` of them.

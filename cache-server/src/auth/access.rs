@@ -3,7 +3,7 @@
 //! | there are | the sender shows | then |
 //! |---|---|---|
 //! | no rules | nothing | reads, if no file of tokens for reading is set; writes on servers of this machine |
-//! | | a token of a file | what the file is for |
+//! | | a token of a file | what the file is for, and what those may who show nothing |
 //! | rules | nothing | what rules for everyone grant |
 //! | | a token, a certificate, or both | what all rules grant that are about it, and those for everyone |
 //!
@@ -43,6 +43,10 @@ pub struct Policy {
     pub writers: Writers,
     /// Who may read; `None`: everyone, if there are no rules.
     pub readers: Option<Tokens>,
+    /// Who may have work done, and read.
+    pub queuers: Option<Tokens>,
+    /// Who may do work; `None`, where there are no rules: whoever may write, if that is everyone.
+    pub workers: Option<Tokens>,
     /// Rules. As soon as there is one, nobody may do anything that nothing says.
     pub rules: Vec<Rule>,
     /// Grants for everyone who reaches the server, by the names of their rules.
@@ -64,6 +68,8 @@ impl Policy {
         Self {
             writers,
             readers,
+            queuers: None,
+            workers: None,
             rules: Vec::new(),
             everyone: Vec::new(),
             issuers: Vec::new(),
@@ -204,27 +210,77 @@ fn unknown() -> Status {
     Status::unauthenticated("the token that was sent is not one that this cache knows")
 }
 
-/// Rights everywhere.
-fn everywhere(may_write: bool) -> Grant {
-    let rights = if may_write {
-        Rights::ALL
-    } else {
-        [Right::Read].into_iter().collect()
-    };
+/// A token's name in each file that it is in.
+#[derive(Debug, Default)]
+struct Names {
+    writer: Option<String>,
+    reader: Option<String>,
+    queuer: Option<String>,
+    worker: Option<String>,
+}
+
+impl Names {
+    /// What the files are for.
+    fn rights(&self) -> Rights {
+        let queuer: Rights = [Right::Read, Right::Queue].into_iter().collect();
+        let given = [
+            (&self.writer, Rights::OF_CLIENTS),
+            (&self.reader, [Right::Read].into_iter().collect()),
+            (&self.queuer, queuer),
+            (&self.worker, [Right::Work].into_iter().collect()),
+        ];
+        let given = given.into_iter().filter(|(name, _)| name.is_some());
+        given.fold(Rights::default(), |all, (_, rights)| all.and(rights))
+    }
+
+    /// The name of the first.
+    fn first(self) -> Option<String> {
+        let rest = self.queuer.or(self.reader).or(self.worker);
+        self.writer.or(rest)
+    }
+}
+
+/// Rights in all namespaces.
+const fn everywhere(rights: Rights) -> Grant {
     let namespace = String::new();
     Grant { namespace, rights }
 }
 
 impl Policy {
-    /// The name of a token for writing, and of one for reading. Both files are always gone through,
-    /// so that the time says nothing of them.
-    fn names_of(&self, token: &str) -> (Option<String>, Option<String>) {
-        let writer = match &self.writers {
-            Writers::With(tokens) => tokens.name_of(token),
-            Writers::Everyone | Writers::Nobody => None,
-        };
-        let reader = self.readers.as_ref();
-        (writer, reader.and_then(|tokens| tokens.name_of(token)))
+    /// The names of a token. All files are always gone through, so that the time says nothing of
+    /// them.
+    fn names_of(&self, token: &str) -> Names {
+        let name = |tokens: &Option<Tokens>| tokens.as_ref().and_then(|all| all.name_of(token));
+        Names {
+            writer: match &self.writers {
+                Writers::With(tokens) => tokens.name_of(token),
+                Writers::Everyone | Writers::Nobody => None,
+            },
+            reader: name(&self.readers),
+            queuer: name(&self.queuers),
+            worker: name(&self.workers),
+        }
+    }
+
+    /// Whether a token may be wrong: it is not where nobody has to know any.
+    const fn knows_tokens(&self) -> bool {
+        match self.writers {
+            Writers::Everyone => false,
+            Writers::With(_) => true,
+            Writers::Nobody => {
+                self.readers.is_some() || self.queuers.is_some() || self.workers.is_some()
+            }
+        }
+    }
+
+    /// What everyone may do where there are no rules.
+    fn of_everyone(&self) -> Rights {
+        match (&self.writers, &self.readers, &self.workers) {
+            (Writers::Everyone, _, None) => Rights::ALL,
+            (Writers::Everyone, _, Some(_)) => Rights::OF_CLIENTS,
+            (_, None, _) => [Right::Read].into_iter().collect(),
+            (_, Some(_), _) => Rights::default(),
+        }
     }
 
     /// Who somebody is where there are no rules. A certificate lets nobody do more here.
@@ -233,7 +289,6 @@ impl Policy {
         token: Option<&str>,
         certificate: Option<&str>,
     ) -> Result<Caller, Status> {
-        let is_open = matches!(self.writers, Writers::Everyone);
         let Some(token) = token else {
             if self.readers.is_some() {
                 return Err(Status::unauthenticated(
@@ -242,26 +297,21 @@ impl Policy {
             }
             let name = certificate.map(|name| format!("certificate {name}"));
             let name = name.unwrap_or_else(|| ANONYMOUS.to_owned());
-            return Ok(Caller::new(name, [everywhere(is_open)]));
+            return Ok(Caller::new(name, [everywhere(self.of_everyone())]));
         };
-        let (writer, reader) = self.names_of(token);
-        let may_write = is_open || writer.is_some();
-        let may_read = match &self.readers {
-            Some(_) => reader.is_some(),
-            // Nobody has to know any token here, so none is wrong.
-            None => !matches!(self.writers, Writers::With(_)),
-        };
-        if !may_write && !may_read {
+        let names = self.names_of(token);
+        let rights = names.rights().and(self.of_everyone());
+        let name = names.first();
+        if name.is_none() && self.knows_tokens() {
             return Err(unknown());
         }
-        let name = writer.or(reader).unwrap_or_else(|| "token".to_owned());
-        Ok(Caller::new(name, [everywhere(may_write)]))
+        let name = name.unwrap_or_else(|| "token".to_owned());
+        Ok(Caller::new(name, [everywhere(rights)]))
     }
 
     /// Finds out about a token, where there are rules.
     async fn token(&self, token: &str, now: SystemTime) -> Result<Token, Status> {
-        let (writer, reader) = self.names_of(token);
-        let mut known = writer.or(reader);
+        let mut known = self.names_of(token).first();
         for tokens in self.rules.iter().filter_map(|rule| rule.tokens.as_ref()) {
             // Each is asked, so that the time says nothing of them.
             let name = tokens.name_of(token);
@@ -301,9 +351,9 @@ impl Policy {
         let mut grants = Vec::new();
         let mut rules = Vec::new();
         if let Some(token) = proven.token {
-            let (writer, reader) = self.names_of(token);
-            if writer.is_some() || reader.is_some() {
-                grants.push(everywhere(writer.is_some()));
+            let rights = self.names_of(token).rights();
+            if rights != Rights::default() {
+                grants.push(everywhere(rights));
             }
         }
         for rule in &self.rules {

@@ -18,11 +18,22 @@ pub enum Right {
     Lease,
     /// Invalidate results, pin them, see what others do.
     Admin,
+    /// Have work done by the farm's workers, and upload what it needs.
+    Queue,
+    /// Do such work, and store what comes of it. Only on the port of the workers.
+    Work,
 }
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Lease, Self::Admin];
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Write,
+        Self::Lease,
+        Self::Admin,
+        Self::Queue,
+        Self::Work,
+    ];
 
     const fn bit(self) -> u8 {
         1 << self as u8
@@ -36,6 +47,8 @@ impl fmt::Display for Right {
             Self::Write => "write",
             Self::Lease => "lease",
             Self::Admin => "admin",
+            Self::Queue => "queue",
+            Self::Work => "work",
         })
     }
 }
@@ -46,7 +59,19 @@ pub struct Rights(u8);
 
 impl Rights {
     /// Every right.
-    pub const ALL: Self = Self(0b1111);
+    pub const ALL: Self = Self(0b11_1111);
+
+    /// All that clients may have: no client takes work.
+    pub const OF_CLIENTS: Self = Self(0b01_1111);
+
+    /// What a worker needs, to do what it is given. A whole build has other work done.
+    const OF_WORKERS: Self = Self(
+        Right::Read.bit()
+            | Right::Write.bit()
+            | Right::Lease.bit()
+            | Right::Queue.bit()
+            | Right::Work.bit(),
+    );
 
     /// Whether a right is among them.
     pub const fn has(self, right: Right) -> bool {
@@ -57,6 +82,16 @@ impl Rights {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// What they are worth on a port. Work is there for workers alone, who may do all that it takes.
+    #[must_use]
+    pub const fn on(self, port: Port) -> Self {
+        match port {
+            Port::Clients => self.among(Self::OF_CLIENTS),
+            Port::Workers if self.has(Right::Work) => self.and(Self::OF_WORKERS),
+            Port::Workers => self,
+        }
     }
 
     /// Those of them that are among others.
@@ -71,6 +106,16 @@ impl FromIterator<Right> for Rights {
         let bits = rights.into_iter().map(Right::bit);
         Self(bits.fold(0, |all, bit| all | bit))
     }
+}
+
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Port {
+    /// Where everybody comes in.
+    #[default]
+    Clients,
+    /// Where workers come in.
+    Workers,
 }
 
 /// Rights in a namespace and in all below it.
@@ -162,6 +207,24 @@ impl Caller {
         self.rights(namespace).has(right)
     }
 
+    /// The same, with what its rights are worth on a port.
+    #[must_use]
+    pub fn on(self, port: Port) -> Self {
+        let grants = self.grants.iter().map(|grant| Grant {
+            namespace: grant.namespace.clone(),
+            rights: grant.rights.on(port),
+        });
+        Self {
+            grants: grants.collect(),
+            ..self
+        }
+    }
+
+    /// What it may do where.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
     /// Whether it may do something anywhere.
     pub fn may_somewhere(&self, right: Right) -> bool {
         self.grants.iter().any(|grant| grant.rights.has(right))
@@ -170,7 +233,11 @@ impl Caller {
 
 /// Fails unless the sender of a request may do something in a namespace.
 pub fn require<T>(request: &Request<T>, right: Right, namespace: &str) -> Result<(), Status> {
-    let caller = Caller::of(request);
+    check(&Caller::of(request), right, namespace)
+}
+
+/// Fails unless somebody may do something in a namespace.
+pub fn check(caller: &Caller, right: Right, namespace: &str) -> Result<(), Status> {
     if caller.may(right, namespace) {
         return Ok(());
     }
@@ -179,6 +246,8 @@ pub fn require<T>(request: &Request<T>, right: Right, namespace: &str) -> Result
         Right::Write => "write",
         Right::Lease => "hold leases",
         Right::Admin => "look after the cache",
+        Right::Queue => "have work done by workers",
+        Right::Work => "work",
     };
     let place = if namespace.is_empty() {
         String::new()
@@ -229,5 +298,27 @@ mod tests {
         assert!(!caller.may(Right::Admin, "org/repo/pr/17"));
         assert!(!caller.may(Right::Read, "org"));
         assert!(caller.may_somewhere(Right::Lease) && !caller.may_somewhere(Right::Admin));
+    }
+
+    #[test]
+    fn work_is_worth_something_on_the_port_of_the_workers_alone() {
+        let work: Rights = [Right::Work].into_iter().collect();
+        assert_eq!(work.on(Port::Clients), Rights::default());
+        let there = work.on(Port::Workers);
+        for (right, is_there) in [
+            (Right::Read, true),
+            (Right::Write, true),
+            (Right::Lease, true),
+            (Right::Work, true),
+            (Right::Queue, true),
+            (Right::Admin, false),
+        ] {
+            assert_eq!(there.has(right), is_there, "{right}");
+        }
+        let client: Rights = [Right::Read, Right::Queue].into_iter().collect();
+        assert_eq!(client.on(Port::Workers), client);
+        assert_eq!(Rights::ALL.on(Port::Clients), Rights::OF_CLIENTS);
+        let all: Rights = Right::ALL.into_iter().collect();
+        assert_eq!(all, Rights::ALL);
     }
 }

@@ -12,7 +12,7 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use super::access::{Access, Shown};
-use super::caller::Caller;
+use super::caller::{Caller, Port};
 use crate::audit::{Audit, Event, What};
 use crate::tls::Peer;
 
@@ -23,6 +23,8 @@ pub struct Gate {
     pub access: Arc<Access>,
     /// Where it is noted who was refused.
     pub audit: Audit,
+    /// Where requests come in.
+    pub port: Port,
 }
 
 /// The only header `authorization`; an error if there are several, of which others might take
@@ -65,10 +67,11 @@ impl Gate {
             }
             Err(status) => Err(status),
         };
-        caller.inspect_err(|status| {
+        let caller = caller.inspect_err(|status| {
             let event = Event::new(What::Request).from(peer).with("method", path);
             self.audit.note(event.ended(status));
-        })
+        })?;
+        Ok(caller.on(self.port))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ashlar_http::HttpEnvironment;
 
 use super::access::{Policy, Writers};
-use super::caller::Grant;
+use super::caller::{Grant, Right};
 use super::issuer::{Issuer, IssuerTerms, KeyFile, KeySource};
 use super::jwks::{KeySet, KeySetError};
 use super::key_url::{KeyUrl, KeyUrlError};
@@ -44,6 +44,9 @@ pub enum PolicyError {
     /// Everyone could write.
     #[error("{0} can be reached from other machines, and nothing keeps anyone from writing")]
     Open(String),
+    /// Nobody can work.
+    #[error("--worker-listen is set, and nobody may work")]
+    NoWorkers,
 }
 
 impl PolicyError {
@@ -53,6 +56,10 @@ impl PolicyError {
             Self::Open(_) => Some(
                 "name a file with tokens by --write-token-file, listen on a loopback address or \
                  a Unix socket, or give --read-only",
+            ),
+            Self::NoWorkers => Some(
+                "name a file with tokens of workers by --worker-token-file, or write a [[rule]] \
+                 that grants the right \"work\"",
             ),
             _ => None,
         }
@@ -68,7 +75,12 @@ pub fn files(settings: &Settings) -> Vec<PathBuf> {
     });
     let rules = settings.trust.rules.iter();
     let tokens = rules.filter_map(|rule| rule.token_file.clone());
-    let named = [&settings.write_token_file, &settings.read_token_file];
+    let named = [
+        &settings.write_token_file,
+        &settings.read_token_file,
+        &settings.queue_token_file,
+        &settings.worker_token_file,
+    ];
     let named = named.into_iter().flatten().cloned();
     named.chain(tokens).chain(keys).collect()
 }
@@ -122,10 +134,16 @@ impl Loader {
             Some(path) => Writers::With(read(path)?),
             None if settings.read_only || has_rules => Writers::Nobody,
             None if self.is_local => Writers::Everyone,
-            None => return Err(PolicyError::Open(settings.listen.to_string())),
+            None => {
+                let listens = [Some(&settings.listen), settings.worker_listen.as_ref()];
+                let listens = listens.into_iter().flatten().map(ToString::to_string);
+                return Err(PolicyError::Open(listens.collect::<Vec<_>>().join(", ")));
+            }
         };
         let readers = settings.read_token_file.as_ref().map(read).transpose()?;
         let mut policy = Policy::of_files(writers, readers);
+        policy.queuers = settings.queue_token_file.as_ref().map(read).transpose()?;
+        policy.workers = settings.worker_token_file.as_ref().map(read).transpose()?;
         policy.is_read_only = settings.read_only;
         for (index, table) in settings.trust.rules.iter().enumerate() {
             let name = settings.trust.name_of(index);
@@ -140,6 +158,13 @@ impl Loader {
             } else {
                 policy.rules.push(rule(name, table)?);
             }
+        }
+        let tables = settings.trust.rules.iter().flat_map(|table| &table.grants);
+        let may_work = policy.workers.is_some()
+            || matches!(policy.writers, Writers::Everyone)
+            || tables.clone().any(|grant| grant.set().has(Right::Work));
+        if settings.worker_listen.is_some() && !may_work {
+            return Err(PolicyError::NoWorkers);
         }
         Ok(policy)
     }

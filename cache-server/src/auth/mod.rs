@@ -32,6 +32,6 @@ pub mod tokens;
 mod tests;
 
 pub use access::{Access, Policy, Shown, Writers};
-pub use caller::{Caller, Grant, Right, Rights};
+pub use caller::{Caller, Grant, Port, Right, Rights};
 pub use gate::Gate;
 pub use tokens::{TokenFileError, Tokens};

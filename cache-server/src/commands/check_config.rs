@@ -15,9 +15,12 @@ use crate::stores::farm::FarStores;
 /// Checks settings, and shows what would be in force.
 pub fn run(settings: &Settings, environment: &Environment, connect: bool) -> Result<u8, Failure> {
     log::filter(&settings.log).map_err(Failure::usage)?;
-    let addresses = runtime()?
-        .block_on(resolve(&settings.listen))
-        .map_err(Failure::usage)?;
+    let mut addresses = Vec::new();
+    for listen in [Some(&settings.listen), settings.worker_listen.as_ref()] {
+        let Some(listen) = listen else { continue };
+        let found = runtime()?.block_on(resolve(listen));
+        addresses.extend(found.map_err(Failure::usage)?);
+    }
     security::check(settings, environment, is_local(&addresses))?;
     if let Some(farm) = &settings.farm {
         check_farm(farm, environment, connect)?;

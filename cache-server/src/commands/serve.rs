@@ -6,6 +6,7 @@
 //! watch, and lets requests go on for the time of grace. After it, or at a second signal, they are
 //! cut off. Then the store is closed: what it accepted is on the disk in either case.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use ashlar_store::clock;
 use ashlar_store::task::{Task, spawn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::runtime;
+use crate::dispatch::Dispatch;
 use crate::failure::Failure;
 use crate::listen::{Listener, is_local, resolve};
 use crate::metrics::{CountLayer, Metrics};
@@ -52,7 +56,11 @@ pub fn run(settings: &Settings, source: Source, environment: &Environment) -> Re
     let addresses = runtime
         .block_on(resolve(&settings.listen))
         .map_err(Failure::usage)?;
-    let is_local = is_local(&addresses);
+    let worker_addresses = match &settings.worker_listen {
+        Some(listen) => runtime.block_on(resolve(listen)).map_err(Failure::usage)?,
+        None => Vec::new(),
+    };
+    let is_local = is_local(&addresses) && is_local(&worker_addresses);
     let security = {
         let _entered = runtime.enter();
         Security::start(settings, environment, is_local, clock::system())?
@@ -71,13 +79,14 @@ pub fn run(settings: &Settings, source: Source, environment: &Environment) -> Re
         let listener = Listener::bind(&settings.listen, &addresses, settings.socket_mode)
             .await
             .map_err(|error| Failure::new("cannot serve").caused_by(error))?;
+        let workers = bind_workers(settings, &worker_addresses).await?;
         let _following = security.follow(source)?;
         serve(
             settings,
             environment,
             &backing,
             &security,
-            listener,
+            (listener, workers),
             signals,
         )
         .await
@@ -101,7 +110,7 @@ async fn serve(
     environment: &Environment,
     backing: &Backing,
     security: &Security,
-    listener: Listener,
+    (listener, workers): (Listener, Option<Listener>),
     mut signals: Signals,
 ) -> Result<End, Failure> {
     let (stores, following) = stores(settings, backing.engines(), security.settings());
@@ -113,6 +122,9 @@ async fn serve(
         max_blob: settings.max_blob.given().unwrap_or(0),
         upload_memory: settings.upload_memory.given().unwrap_or(u64::MAX),
         clock: clock::system(),
+        dispatch: workers
+            .is_some()
+            .then(|| Dispatch::alone(queue_settings(settings), &clock::system())),
     })
     .await
     .map_err(|error| Failure::new("cannot set the services up").caused_by(error))?;
@@ -123,8 +135,10 @@ async fn serve(
     let _pages = serve_pages(settings, &assembled).await?;
     let _peers = serve_peers(settings, backing).await?;
 
+    let workers_address = workers.as_ref().map(Listener::address);
     tracing::info!(
         address = listener.address(),
+        workers = workers_address,
         root = settings.root.as_ref().map(|root| root.display().to_string()),
         farm = ?settings.farm,
         limit = %settings.limit,
@@ -133,17 +147,25 @@ async fn serve(
     );
     notify::tell(environment.notify_socket(), "READY=1");
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = server()
-        .layer(CountLayer(assembled.metrics.clone()))
-        .serve_with_incoming_shutdown(
-            assembled.routes.clone(),
-            security.incoming(listener, settings.max_connections),
-            async {
-                // The sender gone is as good a reason to stop.
-                let _told = stopped.await;
-            },
-        );
+    let stop = CancellationToken::new();
+    let on_port = |routes: Routes, listener: Listener| {
+        server()
+            .layer(CountLayer(assembled.metrics.clone()))
+            .serve_with_incoming_shutdown(
+                routes,
+                security.incoming(listener, settings.max_connections),
+                stop.clone().cancelled_owned(),
+            )
+    };
+    let clients = on_port(assembled.routes.clone(), listener);
+    let workers = workers.zip(assembled.worker_routes.clone());
+    let workers = workers.map(|(listener, routes)| on_port(routes, listener));
+    let serving = async {
+        match workers {
+            Some(workers) => tokio::try_join!(clients, workers).map(|((), ())| ()),
+            None => clients.await,
+        }
+    };
     let mut serving = std::pin::pin!(serving);
     let failed = |error| Failure::new("the server failed").caused_by(error);
     tokio::select! {
@@ -156,7 +178,7 @@ async fn serve(
     tracing::info!("stopping: requests may end");
     notify::tell(environment.notify_socket(), "STOPPING=1");
     assembled.begin_stop().await;
-    drop(stop);
+    stop.cancel();
     let grace = async {
         match settings.grace.given() {
             Some(grace) => tokio::time::sleep(grace).await,
@@ -167,6 +189,31 @@ async fn serve(
         ended = &mut serving => ended.map(|()| End::Drained).map_err(failed),
         () = grace => Ok(End::CutOff),
         () = signals.next() => Ok(End::CutOff),
+    }
+}
+
+/// Listens for workers, if there are to be any.
+async fn bind_workers(
+    settings: &Settings,
+    addresses: &[SocketAddr],
+) -> Result<Option<Listener>, Failure> {
+    let Some(listen) = &settings.worker_listen else {
+        return Ok(None);
+    };
+    let bound = Listener::bind(listen, addresses, settings.socket_mode).await;
+    bound
+        .map(Some)
+        .map_err(|error| Failure::new("cannot serve workers").caused_by(error))
+}
+
+/// How the queue is set up.
+fn queue_settings(settings: &Settings) -> ashlar_queue::Settings {
+    let lease = settings.worker_lease;
+    ashlar_queue::Settings {
+        lease,
+        renew_every: lease / 3,
+        grace: settings.client_grace,
+        ..ashlar_queue::Settings::default()
     }
 }
 
@@ -223,7 +270,7 @@ async fn serve_pages(
     Ok(Some(spawn(async move {
         let served = Server::builder()
             .accept_http1(true)
-            .serve_with_incoming(tonic::service::Routes::from(pages), connections)
+            .serve_with_incoming(Routes::from(pages), connections)
             .await;
         if let Err(error) = served {
             tracing::error!("the pages are not served any more: {error}");

@@ -21,7 +21,7 @@
 //! | `ashlar_cache_certificate_expiry_seconds` | when the server's certificate ends, in seconds since 1970 |
 //! | `ashlar_cache_jwks_age_seconds{issuer}` | since when keys of an issuer of tokens were not read |
 //!
-//! The modules have the rest.
+//! The modules have the rest, and [`crate::dispatch::counts`] what the queue counts.
 
 pub mod engines;
 pub mod namespaces;
@@ -45,6 +45,7 @@ use engines::Engines;
 use namespaces::ByNamespace;
 pub use request::CountLayer;
 
+use crate::dispatch::counts::{QueueNow, Tally};
 use crate::stores::{HolderUsage, StoreState, Usage};
 use crate::tls::Tls;
 
@@ -120,6 +121,8 @@ pub struct Now {
     pub certificate_ends: Option<SystemTime>,
     /// Issuers of tokens, and since when their keys were not read.
     pub jwks_ages: Vec<(String, Duration)>,
+    /// What the queue has counted, and what there is in it.
+    pub queue: Option<(Arc<Tally>, QueueNow)>,
 }
 
 impl Metrics {
@@ -162,6 +165,11 @@ impl Metrics {
         self.namespaces.of(namespace).misses.one();
     }
 
+    /// The namespaces that have labels of their own.
+    pub fn known_namespaces(&self) -> Vec<String> {
+        self.namespaces.names()
+    }
+
     /// Results that were asked for and found.
     pub fn hits(&self) -> u64 {
         self.hits.get()
@@ -179,6 +187,9 @@ impl Metrics {
         registry.register("server", "The server's version", Info::new(version));
         self.register_requests(&mut registry);
         now.register(&mut registry);
+        if let Some((tally, queue)) = &now.queue {
+            tally.register(queue, &mut registry);
+        }
         registry.register_collector(Box::new(
             self.namespaces.reader(&now.held, &now.refused_blobs),
         ));

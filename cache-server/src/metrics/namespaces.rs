@@ -131,6 +131,12 @@ impl ByNamespace {
         Some(known.counts.clone())
     }
 
+    /// Those that have labels of their own.
+    pub fn names(&self) -> Vec<String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.keys().cloned().collect()
+    }
+
     /// What there is now, for the page.
     pub fn reader(
         &self,

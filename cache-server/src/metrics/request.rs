@@ -44,9 +44,11 @@ pub struct Count<S> {
 /// A method as the label says it. Paths that no service has are one label: clients must not make
 /// labels.
 fn method_of(path: &str) -> &str {
-    const PACKAGES: [&str; 5] = [
+    const PACKAGES: [&str; 7] = [
         "/build.bazel.remote.execution.v2.",
         "/ashlar.cache.v1.",
+        "/ashlar.farm.v1.",
+        "/google.longrunning.",
         "/google.bytestream.",
         "/grpc.health.v1.",
         "/grpc.reflection.",

@@ -4,14 +4,15 @@ use ashlar_model::cas::DigestFunction;
 use ashlar_proto::convert::function_to_wire;
 use ashlar_proto::wire::reapi::capabilities_server::Capabilities;
 use ashlar_proto::wire::reapi::{
-    ActionCacheUpdateCapabilities, CacheCapabilities, FastCdc2020Params, GetCapabilitiesRequest,
-    PriorityCapabilities, ServerCapabilities, compressor, priority_capabilities,
+    ActionCacheUpdateCapabilities, CacheCapabilities, ExecutionCapabilities, FastCdc2020Params,
+    GetCapabilitiesRequest, PriorityCapabilities, ServerCapabilities, compressor, priority_capabilities,
     symlink_absolute_path_strategy,
 };
 use ashlar_proto::wire::semver::SemVer;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::chunks;
+use super::execution::most_urgent;
 use super::request::check_instance;
 use crate::auth::{Caller, Right};
 use crate::limits;
@@ -21,6 +22,8 @@ use crate::limits;
 pub struct CapabilitiesService {
     /// The largest blob that is taken; 0 for any.
     pub max_blob: u64,
+    /// Whether there is a queue of work for workers.
+    pub has_queue: bool,
 }
 
 fn version(minor: i32) -> Option<SemVer> {
@@ -40,13 +43,13 @@ impl Capabilities for CapabilitiesService {
         // Whoever was let in may know what the server can do; there is nothing of anybody's in it.
         let instance = &request.get_ref().instance_name;
         check_instance(instance)?;
-        let may_write = Caller::of(&request).may(Right::Write, instance);
+        let rights = Caller::of(&request).rights(instance);
+        let may_write = rights.has(Right::Write);
         let functions = [DigestFunction::Sha256, DigestFunction::Blake3];
+        let functions = functions.map(|function| function_to_wire(function).into());
         let zstd = vec![compressor::Value::Zstd.into()];
         let cache = CacheCapabilities {
-            digest_functions: functions
-                .map(|function| function_to_wire(function).into())
-                .to_vec(),
+            digest_functions: functions.to_vec(),
             action_cache_update_capabilities: Some(ActionCacheUpdateCapabilities {
                 update_enabled: may_write,
             }),
@@ -71,7 +74,18 @@ impl Capabilities for CapabilitiesService {
         };
         Ok(Response::new(ServerCapabilities {
             cache_capabilities: Some(cache),
-            execution_capabilities: None,
+            execution_capabilities: self.has_queue.then(|| ExecutionCapabilities {
+                digest_function: function_to_wire(DigestFunction::Sha256).into(),
+                exec_enabled: rights.has(Right::Queue),
+                execution_priority_capabilities: Some(PriorityCapabilities {
+                    priorities: vec![priority_capabilities::PriorityRange {
+                        min_priority: most_urgent(rights.has(Right::Admin)),
+                        max_priority: *limits::PRIORITIES.end(),
+                    }],
+                }),
+                supported_node_properties: Vec::new(),
+                digest_functions: functions.to_vec(),
+            }),
             deprecated_api_version: None,
             // Old Bazels take no server that does not serve 2.0.
             low_api_version: version(0),

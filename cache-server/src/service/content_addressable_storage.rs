@@ -66,7 +66,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<reapi::BatchUpdateBlobsRequest>,
     ) -> Result<Response<reapi::BatchUpdateBlobsResponse>, Status> {
         let instance = &request.get_ref().instance_name;
-        let view = self.stores.open(&request, instance, Right::Write)?;
+        let view = self.stores.open_to_upload(&request, instance)?;
         let request = request.into_inner();
         let function = function(request.digest_function)?;
         let bytes = check_update_size(&request.requests)?;
@@ -239,7 +239,7 @@ impl ContentAddressableStorage for CasService {
         request: Request<reapi::SpliceBlobRequest>,
     ) -> Result<Response<reapi::SpliceBlobResponse>, Status> {
         let instance = &request.get_ref().instance_name;
-        let view = self.stores.open(&request, instance, Right::Write)?;
+        let view = self.stores.open_to_upload(&request, instance)?;
         let request = request.into_inner();
         let function = function(request.digest_function)?;
         let blob = digest(request.blob_digest.as_ref(), function, "blob_digest")?;
@@ -261,7 +261,7 @@ impl ContentAddressableStorage for CasService {
         let sender = Request::from_parts(metadata, extensions, ());
         let view = self
             .stores
-            .open(&sender, &first.instance_name, Right::Write)?;
+            .open_to_upload(&sender, &first.instance_name)?;
         let function = function(first.digest_function)?;
         let blob = digest(first.blob_digest.as_ref(), function, "blob_digest")?;
         let mut chunks = digests(&first.chunk_digests, function)?;

@@ -12,6 +12,7 @@ pub mod trust;
 pub mod value;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::audit::AuditFile;
 use crate::namespaces::Namespaces;
@@ -167,6 +168,31 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     pub write_token_file: Option<PathBuf>,
 
+    /// Where workers come in: HOST:PORT, or unix:PATH. With it, the server has a queue of work for
+    /// `ashlar-worker` [default: none]
+    #[arg(long, value_name = "ADDR", help_heading = "Workers")]
+    pub worker_listen: Option<Listen>,
+
+    /// Tokens of workers, one on each line. They count where workers come in and nowhere else.
+    /// Needed with --worker-listen unless everyone may write, or a rule grants `work`
+    #[arg(long, value_name = "FILE", help_heading = "Workers")]
+    pub worker_token_file: Option<PathBuf>,
+
+    /// Tokens of those who may have work done by workers, read, and upload what the work needs, but
+    /// store no results. Those of --write-token-file may, too
+    #[arg(long, value_name = "FILE", help_heading = "Workers")]
+    pub queue_token_file: Option<PathBuf>,
+
+    /// Work of a client that is away for so long is cancelled, unless somebody else waits for it
+    /// [default: 1m]
+    #[arg(long, value_name = "TIME", help_heading = "Workers")]
+    pub client_grace: Option<Span>,
+
+    /// A worker that is not heard of for so long is taken for lost, and its work is given to
+    /// another [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Workers")]
+    pub worker_lease: Option<Span>,
+
     /// Tokens of those who may read. Without it, everyone who reaches the server reads
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     pub read_token_file: Option<PathBuf>,
@@ -254,6 +280,11 @@ impl Options {
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tls_client_required: self.tls_client_required.or(below.tls_client_required),
             write_token_file: self.write_token_file.or(below.write_token_file),
+            worker_listen: self.worker_listen.or(below.worker_listen),
+            worker_token_file: self.worker_token_file.or(below.worker_token_file),
+            queue_token_file: self.queue_token_file.or(below.queue_token_file),
+            client_grace: self.client_grace.or(below.client_grace),
+            worker_lease: self.worker_lease.or(below.worker_lease),
             read_token_file: self.read_token_file.or(below.read_token_file),
             read_only: self.read_only.or(below.read_only),
             audit: self.audit.or(below.audit),
@@ -292,6 +323,11 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     pub write_token_file: Option<PathBuf>,
     pub read_token_file: Option<PathBuf>,
+    pub worker_listen: Option<Listen>,
+    pub worker_token_file: Option<PathBuf>,
+    pub queue_token_file: Option<PathBuf>,
+    pub client_grace: Duration,
+    pub worker_lease: Duration,
     pub read_only: bool,
     pub audit: Option<AuditFile>,
     pub trust: Trust,
@@ -302,6 +338,19 @@ pub struct Settings {
     pub log_format: LogFormat,
     pub trace: Option<Collector>,
     pub trace_sample: Ratio,
+}
+
+/// A time in seconds, which has to be within bounds.
+fn within(
+    name: &'static str,
+    given: Option<Span>,
+    default: u64,
+    shortest: u64,
+    longest: u64,
+) -> Result<Duration, SettingsError> {
+    let time = given.map_or(Some(Duration::from_secs(default)), Span::given);
+    time.filter(|time| (shortest..=longest).contains(&time.as_secs()))
+        .ok_or(SettingsError::OutOfBounds(name, shortest, longest))
 }
 
 /// What TLS needs.
@@ -383,6 +432,15 @@ pub enum SettingsError {
     /// Two answers to one question.
     #[error("a server that is read-only has no use for --write-token-file")]
     ReadOnlyWithWriters,
+    /// Nothing that workers make could be stored.
+    #[error("a server that is read-only has no use for {0}: workers store what they make")]
+    ReadOnlyWithWorkers(&'static str),
+    /// Workers without a place.
+    #[error("{0} is for a server with workers: set --worker-listen, where they come in")]
+    NoWorkers(&'static str),
+    /// A time that no worker or client can keep.
+    #[error("{0} has to be between {1}s and {2}s")]
+    OutOfBounds(&'static str, u64, u64),
     /// Nothing can be stored.
     #[error("a limit of {0} is too small for a store: give 16MB or more")]
     SmallLimit(Bytes),
@@ -437,6 +495,20 @@ impl Settings {
         if read_only && options.write_token_file.is_some() {
             return Err(SettingsError::ReadOnlyWithWriters);
         }
+        let workers = [
+            ("--worker-token-file", options.worker_token_file.is_some()),
+            ("--queue-token-file", options.queue_token_file.is_some()),
+            ("--client-grace", options.client_grace.is_some()),
+            ("--worker-lease", options.worker_lease.is_some()),
+        ];
+        let first = workers.into_iter().find(|(_, set)| *set);
+        match (&options.worker_listen, first) {
+            (None, Some((name, _))) => return Err(SettingsError::NoWorkers(name)),
+            (Some(_), _) if read_only => {
+                return Err(SettingsError::ReadOnlyWithWorkers("--worker-listen"));
+            }
+            _ => {}
+        }
         let max_connections = options.max_connections.unwrap_or(1000);
         if max_connections == 0 {
             return Err(SettingsError::Zero("max_connections"));
@@ -459,6 +531,11 @@ impl Settings {
             tls,
             write_token_file: options.write_token_file,
             read_token_file: options.read_token_file,
+            worker_listen: options.worker_listen,
+            worker_token_file: options.worker_token_file,
+            queue_token_file: options.queue_token_file,
+            client_grace: within("--client-grace", options.client_grace, 60, 1, 86_400)?,
+            worker_lease: within("--worker-lease", options.worker_lease, 30, 2, 600)?,
             read_only,
             audit: options.audit,
             trust,
@@ -539,6 +616,19 @@ impl Settings {
         }
         if let Some(file) = &self.read_token_file {
             text("read_token_file", path(file));
+        }
+        if let Some(listen) = &self.worker_listen {
+            text("worker_listen", listen.to_string());
+            text("client_grace", format!("{}s", self.client_grace.as_secs()));
+            text("worker_lease", format!("{}s", self.worker_lease.as_secs()));
+        }
+        for (name, file) in [
+            ("worker_token_file", &self.worker_token_file),
+            ("queue_token_file", &self.queue_token_file),
+        ] {
+            if let Some(file) = file {
+                text(name, path(file));
+            }
         }
         if let Some(file) = &self.audit {
             text("audit", file.to_string());

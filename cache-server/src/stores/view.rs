@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
 use ashlar_store::action_cache::{ActionCache as _, PutMode};
 use ashlar_store::completeness::Completeness;
+use ashlar_store::doubted::{self, Doubted};
 use ashlar_store::lease::{Committed, Fence, LeaseKey};
 use ashlar_store::possessed::Possessed;
 use ashlar_store::{BlobStore, Fault, LeaseStore};
@@ -64,22 +65,39 @@ impl Stores {
                 Right::Write => What::Write,
                 Right::Lease => What::Lease,
                 Right::Admin => What::Admin,
+                Right::Queue => What::Execute,
+                Right::Work => What::Attach,
             };
             let event = Event::of(what, request).in_namespace(instance);
             self.audit.note(event.ended(refused));
         })?;
         let caller = Caller::of(request);
         let peer = request.extensions().get().cloned();
-        let view = if self.namespaces.is_none() {
+        let mut view = if self.namespaces.is_none() {
             self.whole(caller, peer, place)
         } else {
             self.part(caller, peer, place)
         };
+        if request.metadata().contains_key(doubted::HEADER) {
+            view.doubt();
+        }
         if let Some(holder) = &view.holder {
             let counted = holder.request(&view.place.limits);
             counted.map_err(|haste| status::of_haste(&holder.name, &haste))?;
         }
         Ok(view)
+    }
+
+    /// The same, for somebody who uploads blobs: whoever stores results may, and whoever has work
+    /// done, which needs them.
+    pub fn open_to_upload<T>(
+        &self,
+        request: &Request<T>,
+        instance: &str,
+    ) -> Result<View, Status> {
+        let queues = Caller::of(request).may(Right::Queue, instance);
+        let right = if queues { Right::Queue } else { Right::Write };
+        self.open(request, instance, right)
     }
 
     /// Where all who come in trust each other.
@@ -131,6 +149,14 @@ impl Stores {
 }
 
 impl View {
+    /// Answers by a look at where blobs are kept: the caller found something gone.
+    fn doubt(&mut self) {
+        self.blobs = Arc::new(Doubted(self.blobs.clone()));
+        let sight = "//doubted".into();
+        let results = self.results.of_view(sight, self.blobs.clone());
+        self.results = Arc::new(results.without_memory());
+    }
+
     /// The instance that the request names.
     pub fn instance(&self) -> &str {
         self.place.instance()
@@ -178,6 +204,11 @@ impl View {
     /// The blobs that can be seen. What is written is the namespace's own.
     pub const fn blobs(&self) -> &Arc<dyn BlobStore> {
         &self.blobs
+    }
+
+    /// Reads small files that results name which were just [got](Self::get).
+    pub async fn read_named(&self, blobs: &[CasDigest]) -> Vec<Result<Bytes, Fault>> {
+        self.results.read_named(blobs).await
     }
 
     /// Those that lists of chunks are shared with: everybody, or those who hold the same.

@@ -46,6 +46,7 @@ async fn page() -> String {
         refused_blobs: vec![("acme".into(), 1)],
         certificate_ends: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)),
         jwks_ages: vec![("https://issuer".to_owned(), Duration::from_secs(1))],
+        queue: Some(Default::default()),
     };
     metrics.page(&now).expect("a page")
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ashlar_cache_server::audit::Audit;
 use ashlar_cache_server::auth::Access;
+use ashlar_cache_server::dispatch::Dispatch;
 use ashlar_cache_server::limits;
-use ashlar_cache_server::metrics::CountLayer;
+use ashlar_cache_server::metrics::{CountLayer, Metrics};
 use ashlar_cache_server::routes::{Assembled, Parts, assemble};
 use ashlar_cache_server::stores::{Engines, Item, Page, Stores, Upkeep, Usage};
 use ashlar_model::cas::{ActionKey, CasDigest, DigestFunction};
@@ -31,6 +32,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server};
 
 /// A server with a store in memory.
@@ -39,7 +41,41 @@ pub(crate) struct Harness {
     pub(crate) upkeep: Arc<MemoryUpkeep>,
     pub(crate) assembled: Assembled,
     connections: mpsc::UnboundedSender<DuplexStream>,
-    _serving: Task<()>,
+    /// Where workers come in, if there is a queue.
+    workers: Option<mpsc::UnboundedSender<DuplexStream>>,
+    _serving: Vec<Task<()>>,
+}
+
+/// Serves what comes over connections in memory.
+fn serve(routes: Routes, metrics: &Metrics) -> (mpsc::UnboundedSender<DuplexStream>, Task<()>) {
+    let (connections, incoming) = mpsc::unbounded_channel();
+    let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
+    let layer = CountLayer(metrics.clone());
+    let serving = spawn(async move {
+        Server::builder()
+            .accept_http1(true)
+            .initial_stream_window_size(limits::STREAM_WINDOW)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW)
+            .layer(layer)
+            .serve_with_incoming(routes, incoming)
+            .await
+            .expect("served");
+    });
+    (connections, serving)
+}
+
+/// A channel over a connection in memory.
+async fn dial(connections: &mpsc::UnboundedSender<DuplexStream>) -> Channel {
+    let (client, server) = duplex(1 << 20);
+    connections.send(server).expect("a server");
+    let mut connection = Some(client);
+    Endpoint::from_static("http://in.memory")
+        .connect_with_connector(tower::service_fn(move |_| {
+            let connection = connection.take().map(TokioIo::new);
+            std::future::ready(connection.ok_or_else(|| std::io::Error::other("used up")))
+        }))
+        .await
+        .expect("connected")
 }
 
 impl Harness {
@@ -59,6 +95,17 @@ impl Harness {
         max_blob: u64,
         make: impl FnOnce(Engines) -> Stores,
         audit: Audit,
+    ) -> Self {
+        Self::with_queue(access, max_blob, make, audit, None).await
+    }
+
+    /// A server that may have a queue of work for workers.
+    pub(crate) async fn with_queue(
+        access: Access,
+        max_blob: u64,
+        make: impl FnOnce(Engines) -> Stores,
+        audit: Audit,
+        dispatch: Option<Dispatch>,
     ) -> Self {
         let store = Arc::new(MemoryStore::new(1 << 30));
         let upkeep = Arc::new(MemoryUpkeep {
@@ -83,29 +130,21 @@ impl Harness {
             max_blob,
             upload_memory: 64 << 20,
             clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(1_000_000)),
+            dispatch,
         })
         .await
         .expect("a server");
-        let (connections, incoming) = mpsc::unbounded_channel();
-        let incoming = UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
-        let routes = assembled.routes.clone();
-        let layer = CountLayer(assembled.metrics.clone());
-        let serving = spawn(async move {
-            Server::builder()
-                .accept_http1(true)
-                .initial_stream_window_size(limits::STREAM_WINDOW)
-                .initial_connection_window_size(limits::CONNECTION_WINDOW)
-                .layer(layer)
-                .serve_with_incoming(routes, incoming)
-                .await
-                .expect("served");
-        });
+        let (connections, serving) = serve(assembled.routes.clone(), &assembled.metrics);
+        let workers = assembled.worker_routes.clone();
+        let workers = workers.map(|routes| serve(routes, &assembled.metrics));
+        let (workers, for_workers) = workers.unzip();
         Self {
             store,
             upkeep,
             assembled,
             connections,
-            _serving: serving,
+            workers,
+            _serving: [Some(serving), for_workers].into_iter().flatten().collect(),
         }
     }
 
@@ -118,14 +157,12 @@ impl Harness {
 
     /// A new connection.
     pub(crate) async fn channel(&self) -> Channel {
-        let mut connection = Some(self.connection());
-        Endpoint::from_static("http://in.memory")
-            .connect_with_connector(tower::service_fn(move |_| {
-                let connection = connection.take().map(TokioIo::new);
-                std::future::ready(connection.ok_or_else(|| std::io::Error::other("used up")))
-            }))
-            .await
-            .expect("connected")
+        dial(&self.connections).await
+    }
+
+    /// A new connection to where workers come in.
+    pub(crate) async fn worker_channel(&self) -> Channel {
+        dial(self.workers.as_ref().expect("a queue")).await
     }
 
     pub(crate) async fn cas(&self) -> ContentAddressableStorageClient<Channel> {

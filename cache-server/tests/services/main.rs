@@ -13,6 +13,7 @@ mod fair;
 mod harness;
 mod leases;
 mod namespaces;
+mod queue;
 mod server;
 mod teams;
 mod trust;

@@ -103,7 +103,7 @@ impl ByteStream for ByteStreamService {
         let sender = Request::from_parts(metadata, extensions, ());
         let view = self
             .stores
-            .open(&sender, &name.blob.instance, Right::Write)?;
+            .open_to_upload(&sender, &name.blob.instance)?;
         check_blob_size(&name.blob.blob, self.max_blob)?;
         if is_there(&view, &name).await? {
             return Ok(there(&name));
@@ -131,7 +131,7 @@ impl ByteStream for ByteStreamService {
             .map_err(|error| status::of_name(&error))?;
         let view = self
             .stores
-            .open(&request, &name.blob.instance, Right::Write)?;
+            .open_to_upload(&request, &name.blob.instance)?;
         let complete = is_there(&view, &name).await?;
         let committed = if complete {
             name.blob.blob.size
