@@ -71,33 +71,8 @@ async fn push_blobs(
     earlier: &[Reference],
     progress: Option<&PushProgress>,
 ) -> Result<Vec<PushedBlob>, RegistryError> {
-    let layers: Vec<PushedBlob> = stream::iter(image.layers.iter().enumerate())
-        .map(|(index, layer)| async move {
-            // The same layer twice in an image is the same blob: sent once.
-            let digest = layer.descriptor.digest;
-            let first = image
-                .layers
-                .iter()
-                .position(|other| other.descriptor.digest == digest);
-            if first != Some(index) {
-                return Ok(PushedBlob::Present);
-            }
-            let known = [earlier, &layer.repositories].concat();
-            let progress = progress.map(|progress| {
-                let progress = Arc::clone(progress);
-                Arc::new(move |bytes| progress(index, bytes)) as Progress
-            });
-            client
-                .push_blob(
-                    reference,
-                    &layer.descriptor,
-                    &layer.source,
-                    &known,
-                    progress.as_ref(),
-                )
-                .await
-                .inspect(|_| layer.source.is_in(reference))
-        })
+    let layers: Vec<PushedBlob> = stream::iter(0..image.layers.len())
+        .map(|index| push_layer(client, image, index, (reference, earlier), progress))
         .buffered(BLOBS_AT_ONCE)
         .try_collect()
         .await?;
@@ -106,4 +81,30 @@ async fn push_blobs(
         .push_blob(reference, &image.config, &config, earlier, None)
         .await?;
     Ok(layers)
+}
+
+async fn push_layer(
+    client: &RegistryClient,
+    image: &ExportImage,
+    index: usize,
+    (reference, earlier): (&Reference, &[Reference]),
+    progress: Option<&PushProgress>,
+) -> Result<PushedBlob, RegistryError> {
+    let digest_at = |index: usize| Some(image.layers.get(index)?.descriptor.digest);
+    let Some(layer) = image.layers.get(index) else {
+        return Ok(PushedBlob::Present);
+    };
+    // The same layer twice in an image is the same blob: sent once.
+    let digest = Some(layer.descriptor.digest);
+    if (0..index).any(|before| digest_at(before) == digest) {
+        return Ok(PushedBlob::Present);
+    }
+    let known = [earlier, &layer.repositories].concat();
+    let progress = progress.map(|progress| {
+        let progress = Arc::clone(progress);
+        Arc::new(move |bytes| progress(index, bytes)) as Progress
+    });
+    let (blob, source) = (&layer.descriptor, &layer.source);
+    let pushed = client.push_blob(reference, blob, source, &known, progress.as_ref());
+    pushed.await.inspect(|_| layer.source.is_in(reference))
 }
