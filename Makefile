@@ -9,13 +9,13 @@ SCRIPTS := tests/support/scripts
 TEST_PACKAGES := gcc libc6-dev make tar xz-utils zstd attr libcap2-bin util-linux passwd \
 	busybox-static uidmap mmdebstrap ca-certificates openssl curl \
 	skopeo umoci buildah podman libarchive-tools docker-registry apache2-utils git bzip2 \
-	e2fsprogs strace redis-server
+	e2fsprogs strace redis-server iproute2
 BENCH_PACKAGES := $(TEST_PACKAGES) pigz
 
-# How many seeds `make faults` and `make farm-faults` run.
+# How many seeds `make faults`, `make farm-faults` and `make remote-faults` run.
 RUNS := 300
 
-.PHONY: help build demo test test-packages test-users test-bases test-judges faults farm-faults lint bench fuzz \
+.PHONY: help build demo test test-packages test-users test-bases test-judges faults farm-faults remote-faults lint bench fuzz \
 	clean-scratch
 
 help: ## Say what there is
@@ -28,7 +28,8 @@ demo: ## Build a base and a two-stage image without root, run it, build it again
 	examples/demo/run.sh
 
 test: test-packages test-users test-bases test-judges ## Install what the tests need, and run them all
-	cargo build -p ashlar -p ashlar-cache-server
+	# With the tests, so that what both need is compiled once: alone it has other features.
+	cargo build --workspace --bins --tests
 	$(SCRIPTS)/run-tests.sh
 
 test-packages:
@@ -50,17 +51,21 @@ lint: ## Check format, lints and documentation
 
 bench: test-users test-bases ## Measure Ashlar beside buildah (BENCH="row..." chooses rows)
 	$(SCRIPTS)/packages.sh $(BENCH_PACKAGES)
-	cargo build --release -p ashlar -p ashlar-cache-server -p ashlar-e2e
+	cargo build --release -p ashlar -p ashlar-cache-server -p ashlar-worker -p ashlar-e2e
 	target/release/ashlar-bench $(BENCH)
 
 faults: test-users test-bases ## Builds with a cache that everything happens to (RUNS=300 seeds)
-	cargo build -p ashlar -p ashlar-cache-server
+	cargo build -p ashlar -p ashlar-cache-server -p ashlar-worker
 	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e cache::faults -- --nocapture
 
 farm-faults: test-users test-bases test-judges ## The same for three servers over Redis and S3 (RUNS=300 seeds)
-	cargo build -p ashlar -p ashlar-cache-server
+	cargo build -p ashlar -p ashlar-cache-server -p ashlar-worker
 	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e cache::farm_ -- --nocapture \
 		--test-threads=1
+
+remote-faults: test-users test-bases ## Builds on workers that everything happens to (RUNS=300 seeds)
+	cargo build -p ashlar -p ashlar-cache-server -p ashlar-worker
+	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e workers::faults -- --nocapture
 
 fuzz: ## Fuzz the Dockerfile language and split layers (SECONDS_EACH=60; needs a nightly compiler)
 	$(SCRIPTS)/packages.sh g++

@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 umask 077
 mkdir -p secrets
 random() { od -An -tx1 -N24 /dev/urandom | tr -d ' \n'; }
-for name in redis-password peer-token admins builders; do
+for name in redis-password peer-token admins builders worker-token; do
     [ -e "secrets/$name" ] || random > "secrets/$name"
 done
 if [ ! -e .env ]; then
@@ -16,6 +16,8 @@ if [ ! -e .env ]; then
 END
     echo "S3_SECRET_KEY=$key" > .env
 fi
+# The key to which secrets of builds are sealed.
+[ -e secrets/farm-key ] || ashlar-worker keygen secrets/farm-key
 # The containers read the files as users of their own.
 chmod 755 secrets
 chmod 644 secrets/*

@@ -23,6 +23,7 @@ mod generate;
 mod last_step;
 mod load;
 mod measure;
+mod remote;
 mod report;
 mod rows;
 mod shared;

@@ -150,7 +150,7 @@ impl Measurement {
 
 impl Site {
     /// Lets the disk finish what earlier runs gave it to write.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         rustix::fs::sync();
     }
 }

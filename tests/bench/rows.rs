@@ -8,6 +8,7 @@ use crate::floor;
 use crate::generate;
 use crate::last_step;
 use crate::measure::{Case, Measurement};
+use crate::remote;
 use crate::shared;
 use crate::subject::{Ashlar, Buildah, Site, write};
 
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Row> {
     let mut rows = of_one_machine();
     rows.extend(shared::rows());
     rows.push(last_step::row());
+    rows.extend(remote::rows());
     rows
 }
 

@@ -63,7 +63,7 @@ fn the_servers_image_is_built_by_ashlar() {
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"][0], "/usr/local/bin/ashlar-cache");
     assert_eq!(config["Cmd"][0], "serve");
-    for port in ["8980/tcp", "8981/tcp", "8982/tcp"] {
+    for port in ["8980/tcp", "8981/tcp", "8982/tcp", "8983/tcp"] {
         assert!(config["ExposedPorts"].get(port).is_some(), "{config}");
     }
     let tree = home.build_tree(&repository, &options);

@@ -53,3 +53,5 @@ mod remote_context;
 mod run;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod workers;

@@ -56,10 +56,11 @@ fn the_container_has_the_ports_that_the_settings_name() {
         ("grpc", "listen"),
         ("http", "http"),
         ("peers", "peer_listen"),
+        ("workers", "worker_listen"),
     ] {
         assert_eq!(ports[name], port(&setting(&settings, setting_name)));
     }
-    assert_eq!(ports.len(), 3);
+    assert_eq!(ports.len(), 4);
     let peers = settings["peer"].as_array().expect("peers");
     let service = documents("kubernetes/service.yaml")
         .into_iter()
@@ -135,7 +136,7 @@ fn everything_selects_the_pods() {
     for spread in list(&pod()["topologySpreadConstraints"]) {
         selectors.push(spread["labelSelector"]["matchLabels"].clone());
     }
-    assert_eq!(selectors.len(), 8);
+    assert_eq!(selectors.len(), 9);
     assert!(
         selectors.iter().all(|selector| *selector == labels),
         "{selectors:?}"
@@ -193,6 +194,7 @@ fn what_is_mounted_is_there() {
         "root",
         "redis_password_file",
         "peer_token_file",
+        "worker_token_file",
         "tls_cert",
         "tls_key",
     ] {
@@ -205,9 +207,50 @@ fn what_is_mounted_is_there() {
         assert!(mounts.iter().all(|mount| mount["subPath"].is_badvalue()));
     }
     let secret = documents("kubernetes/secret.example.yaml").remove(0);
-    for name in ["redis_password_file", "peer_token_file"] {
+    for name in [
+        "redis_password_file",
+        "peer_token_file",
+        "worker_token_file",
+    ] {
         let file = setting(&settings, name);
         let key = file.rsplit('/').next().expect("a name");
+        assert!(secret["stringData"][key].as_str().is_some(), "{key}");
+    }
+}
+
+#[test]
+fn workers_find_the_servers_and_end_in_time() {
+    let worker = of_kind("kubernetes/worker.yaml", "Deployment");
+    let pod = &worker["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let arguments = list(&container["args"]).iter().map(string);
+    let flags: BTreeMap<_, _> = arguments.filter_map(|one| one.split_once('=')).collect();
+    let services = documents("kubernetes/service.yaml");
+    let service = services
+        .iter()
+        .find(|one| list(&one["spec"]["ports"])[0]["name"].as_str() == Some("workers"));
+    let service = service.expect("a Service for workers");
+    let name = string(&service["metadata"]["name"]);
+    assert_eq!(flags["--farm"], format!("grpcs://{name}:{}", ports()["workers"]));
+    let listens = list(&container["ports"])[0]["containerPort"].as_i64();
+    assert_eq!(listens, Some(port(flags["--http"])));
+    let all = pod["terminationGracePeriodSeconds"].as_i64();
+    let grace = i64::try_from(seconds(flags["--grace"])).expect("a number");
+    assert!(all.expect("seconds") > grace);
+    let policy = of_kind("kubernetes/worker.yaml", "NetworkPolicy");
+    let out = &list(&policy["spec"]["egress"])[0]["ports"][0]["port"];
+    assert_eq!(out.as_i64(), Some(ports()["workers"]));
+    let labels = &worker["spec"]["template"]["metadata"]["labels"];
+    for selector in [&worker["spec"]["selector"], &policy["spec"]["podSelector"]] {
+        assert_eq!(&selector["matchLabels"], labels);
+    }
+    let secrets = documents("kubernetes/secret.example.yaml");
+    let secret = secrets
+        .iter()
+        .find(|one| one["metadata"]["name"].as_str() == Some("ashlar-worker"));
+    let secret = secret.expect("a Secret for workers");
+    for flag in ["--token-file", "--farm-key"] {
+        let key = flags[flag].rsplit('/').next().expect("a name");
         assert!(secret["stringData"][key].as_str().is_some(), "{key}");
     }
 }

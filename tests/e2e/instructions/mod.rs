@@ -14,7 +14,7 @@ mod run;
 mod run_caches;
 mod run_mounts;
 mod run_rights;
-mod run_secrets;
+pub(crate) mod run_secrets;
 mod variables;
 
 use ashlar_test_support::bases;

@@ -222,7 +222,7 @@ fn values_of_secrets_are_found_nowhere() {
 
 /// Answers everyone who asks for identities with an answer that says there are none, and sends
 /// everything else back.
-fn agent(socket: &std::path::Path, user: TestUser) {
+pub(crate) fn agent(socket: &std::path::Path, user: TestUser) {
     let listener = UnixListener::bind(socket).unwrap();
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).unwrap();
     user.own(socket);
@@ -243,7 +243,7 @@ fn agent(socket: &std::path::Path, user: TestUser) {
 
 /// Says in hexadecimal digits what an agent answers to two questions: which identities there are,
 /// and to remove them all.
-const ASK: &str = r#"use IO::Socket::UNIX; $s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die "no: $!\n"; for (11, 19) { print $s pack("NC", 1, $_); $s->flush; read $s, $l, 4; read $s, $b, unpack("N", $l); print unpack("H*", $b), "\n"; }"#;
+pub(crate) const ASK: &str = r#"use IO::Socket::UNIX; $s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die "no: $!\n"; for (11, 19) { print $s pack("NC", 1, $_); $s->flush; read $s, $l, 4; read $s, $b, unpack("N", $l); print unpack("H*", $b), "\n"; }"#;
 
 #[test]
 fn an_agent_answers_every_user_of_a_step_and_takes_no_orders() {

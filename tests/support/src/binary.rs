@@ -26,6 +26,12 @@ pub fn ashlar_cache() -> &'static Path {
     INSTALLED.get_or_init(|| installed(&environment::built_cache_server(), "ashlar-cache"))
 }
 
+/// The path of `ashlar-worker`, for any user.
+pub fn ashlar_worker() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| installed(&environment::built_worker(), "ashlar-worker"))
+}
+
 /// The path of a program that any user can run.
 pub(crate) fn installed(program: &Path, name: &str) -> PathBuf {
     install(program, name).unwrap_or_else(|error| panic!("{}: {error}", program.display()))

@@ -33,7 +33,10 @@ pub struct CacheServer {
     arguments: Vec<OsString>,
     environment: Vec<(String, OsString)>,
     scheme: &'static str,
+    address: String,
     port: u16,
+    /// Where workers come in.
+    workers_port: Option<u16>,
     on_socket: bool,
     rootless: bool,
     running: Option<Running>,
@@ -55,7 +58,9 @@ impl CacheServer {
             arguments: Vec::new(),
             environment: Vec::new(),
             scheme: "grpc",
+            address: "127.0.0.1".to_owned(),
             port: free_port(),
+            workers_port: None,
             on_socket: false,
             rootless: false,
             running: None,
@@ -85,6 +90,20 @@ impl CacheServer {
     pub fn on_socket(mut self) -> Self {
         self.on_socket = true;
         self.with(["--socket-mode", "666"])
+    }
+
+    /// On another address of this machine than the loopback interface's.
+    #[must_use]
+    pub fn at(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.address);
+        self
+    }
+
+    /// With a port for workers.
+    #[must_use]
+    pub fn for_workers(mut self) -> Self {
+        self.workers_port = Some(free_port());
+        self
     }
 
     /// Without a directory: what it keeps is elsewhere.
@@ -117,6 +136,9 @@ impl CacheServer {
             .args(&self.arguments)
             .directory(self.directory.path())
             .timeout(Duration::from_secs(3600));
+        if let Some(port) = self.workers_port {
+            command = command.args(["--worker-listen", &format!("{}:{port}", self.address)]);
+        }
         if !self.rootless {
             command = command.arg("--root").arg(self.root());
         }
@@ -140,7 +162,7 @@ impl CacheServer {
         if self.on_socket {
             UnixStream::connect(self.socket()).is_ok()
         } else {
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            TcpStream::connect((self.address.as_str(), self.port)).is_ok()
         }
     }
 
@@ -149,7 +171,7 @@ impl CacheServer {
         if self.on_socket {
             format!("unix:{}", self.socket().display())
         } else {
-            format!("127.0.0.1:{}", self.port)
+            format!("{}:{}", self.address, self.port)
         }
     }
 
@@ -165,14 +187,20 @@ impl CacheServer {
             // The name that the certificates of the tests are for.
             format!("grpcs://localhost:{}", self.port)
         } else {
-            format!("{}://127.0.0.1:{}", self.scheme, self.port)
+            format!("{}://{}:{}", self.scheme, self.address, self.port)
         }
+    }
+
+    /// What `--farm` of workers gets.
+    pub fn workers_url(&self) -> String {
+        let port = self.workers_port.expect("it has no port for workers");
+        format!("grpc://{}:{port}", self.address)
     }
 
     /// The status and the body of one of its pages: `/metrics`, `/healthz`, `/readyz`.
     #[track_caller]
     pub fn get(&self, path: &str) -> (u16, String) {
-        http::get(self.port, path, STARTUP)
+        http::get_from(&format!("{}:{}", self.address, self.port), path, STARTUP)
             .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()))
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ASHLAR_BIN` | the binary under test | `ashlar` in the directory this test was built into |
 //! | `ASHLAR_CACHE_BIN` | the cache server under test | `ashlar-cache` beside that |
+//! | `ASHLAR_WORKER_BIN` | the worker under test | `ashlar-worker` beside that |
 //! | `ASHLAR_TEST_ROOT` | scratch space on a disk that any user can reach | `/var/tmp/ashlar-e2e` |
 //! | `ASHLAR_TEST_BASES` | what `scripts/bases.sh` made | `target/test-bases` |
 //! | `ASHLAR_TEST_JUDGES` | what `scripts/cache-judges.sh` fetched | `target/test-judges` |
@@ -68,6 +69,20 @@ pub(crate) fn built_cache_server() -> PathBuf {
             beside.is_file(),
             "there is no {}: build it (cargo build -p ashlar-cache-server) or name it in \
              ASHLAR_CACHE_BIN",
+            beside.display()
+        );
+        beside
+    })
+}
+
+/// The worker under test, where the build left it.
+pub(crate) fn built_worker() -> PathBuf {
+    path_or("ASHLAR_WORKER_BIN", || {
+        let beside = built_binary().with_file_name("ashlar-worker");
+        assert!(
+            beside.is_file(),
+            "there is no {}: build it (cargo build -p ashlar-worker) or name it in \
+             ASHLAR_WORKER_BIN",
             beside.display()
         );
         beside

@@ -7,7 +7,13 @@ use std::time::Duration;
 
 /// The status and the body of a path of a server on this machine.
 pub(crate) fn get(port: u16, path: &str, patience: Duration) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    get_from(&format!("127.0.0.1:{port}"), path, patience)
+}
+
+/// The same of a server at an `ADDRESS:PORT`.
+pub(crate) fn get_from(host: &str, path: &str, patience: Duration) -> io::Result<(u16, String)> {
+    let address = host.parse().map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;

@@ -18,6 +18,7 @@
 //! | [`judge`] | foreign readers of images: skopeo and GNU tar, umoci, buildah |
 //! | [`registry`] | Debian's docker-registry, and proxies that make it misbehave |
 //! | [`cache_server`] | an `ashlar-cache` that is started, stopped, killed and started again |
+//! | [`worker`] | the same for an `ashlar-worker` |
 //! | [`collector`] | a collector of traces |
 //! | [`redis`] | real Redis servers: one, a cluster, a master with Sentinels |
 //! | [`reapi`] | foreign servers and clients of the Remote Execution API |
@@ -27,6 +28,7 @@
 //! | [`history`] | what clients of a cache saw, and whether it may be so |
 //! | [`wire`] | a TCP proxy that counts bytes, and delays, cuts, stalls and changes them |
 //! | [`web`] | an HTTP server that does to its clients what a test tells it to |
+//! | [`network`] | machines with addresses of their own |
 //! | [`numbers`] | numbers that follow from a seed |
 //! | [`seeds`] | which seeds a test runs |
 //! | [`git`] | git repositories, and a server of them |
@@ -56,6 +58,7 @@ pub mod home;
 pub mod judge;
 pub mod jwt;
 pub mod layout;
+pub mod network;
 pub mod numbers;
 pub mod processes;
 pub mod progress;
@@ -72,5 +75,6 @@ pub mod tree;
 pub mod user;
 pub mod web;
 pub mod wire;
+pub mod worker;
 
 mod http;

@@ -79,6 +79,11 @@ impl Running {
         self.stderr.text()
     }
 
+    /// What it wrote to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
     /// Waits until standard error has some text.
     pub fn wait_for_stderr(&mut self, text: &str) {
         self.wait_until(&format!("{text:?} on standard error"), |running| {
