@@ -11,7 +11,7 @@ use ashlar_telemetry::Collector;
 use clap::Args;
 
 use super::value::{
-    self, BuildArg, CacheArg, CacheStore, Call, Entitlement, Label, Method, NamedContext,
+    self, BuildArg, CacheArg, CacheStore, Call, Entitlement, FarmArg, Label, Method, NamedContext,
     SecretArg, SignArg, Size, SshArg, TrustArg,
 };
 use crate::shared::CacheFlags;
@@ -32,6 +32,7 @@ Examples:
   tar c . | ashlar build -t hello -                    context from standard input
   ashlar build --check .                               lint the Dockerfile, build nothing
   ashlar build --cache grpc://cache:8980 .             share results with other machines
+  ashlar build --remote grpc://farm:8980 .             run the steps on a farm of workers
   ashlar build https://example.com/app.git#v1:dir      a directory of a git repository
   ashlar build https://example.com/app.tar.gz          an archive, or a Dockerfile alone
 
@@ -113,6 +114,17 @@ pub struct BuildArgs {
     /// [default: 30s; until all is sent with --cache-to]
     #[arg(long, value_name = "TIME", value_parser = value::wait)]
     pub cache_wait: Option<Duration>,
+
+    /// Build on a farm of workers: the address of its server, as for --cache, and ,farm-key=KEY for
+    /// a public key (or a file with one) that secrets are sealed to; `none` for building here. The
+    /// farm's cache is the build's cache; nothing runs here
+    /// [default: $ASHLAR_REMOTE, else as the configuration file says]
+    #[arg(long, value_name = "URL[,OPTIONS]")]
+    pub remote: Option<FarmArg>,
+
+    /// Build here if the farm cannot be reached, or has no worker for the build
+    #[arg(long)]
+    pub remote_fallback: bool,
 
     /// Send a trace of the build to this collector of OpenTelemetry (OTLP over gRPC):
     /// http://HOST:PORT, https://HOST:PORT, or env for that in OTEL_EXPORTER_OTLP_ENDPOINT
@@ -234,6 +246,7 @@ impl BuildArgs {
             sign: self.cache_sign.as_ref(),
             trust: self.cache_trust.as_ref(),
             is_build: true,
+            farm: None,
         }
     }
 

@@ -4,20 +4,25 @@
 //! and forms of flags are Docker's wherever Docker has them.
 
 pub mod build;
+pub mod builds;
 pub mod cache;
+pub mod cancel;
 pub mod du;
 pub mod fsck;
 pub mod history;
 pub mod images;
 pub mod inspect;
+pub mod logs;
 pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod rmi;
 pub mod run;
+pub mod submit;
 pub mod tag;
 pub mod value;
 pub mod version;
+pub mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -94,6 +99,11 @@ pub struct GlobalArgs {
 )]
 pub enum Command {
     Build(Box<build::BuildArgs>),
+    Submit(Box<submit::SubmitArgs>),
+    Logs(logs::LogsArgs),
+    Wait(wait::WaitArgs),
+    Cancel(cancel::CancelArgs),
+    Builds(builds::BuildsArgs),
     Run(Box<run::RunArgs>),
     #[command(visible_alias = "ls")]
     Images(images::ImagesArgs),
@@ -125,6 +135,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let cli = Cli::try_parse_from(arguments)?;
     match &cli.command {
         Command::Build(build) => build.check(),
+        Command::Submit(submit) => submit.check(),
         _ => Ok(()),
     }
     .map_err(|message| Cli::command().error(ErrorKind::ArgumentConflict, message))?;

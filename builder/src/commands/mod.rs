@@ -3,6 +3,7 @@
 pub mod build;
 mod cache;
 mod du;
+mod farm;
 mod fsck;
 mod history;
 mod images;
@@ -27,6 +28,11 @@ use crate::settings::Settings;
 pub fn dispatch(command: &Command, settings: &Settings) -> Result<ExitCode, CliError> {
     match command {
         Command::Build(args) => build::run(args, settings),
+        Command::Submit(args) => farm::submit::run(args, settings),
+        Command::Logs(args) => farm::logs::run(args, settings),
+        Command::Wait(args) => farm::wait::run(args, settings),
+        Command::Cancel(args) => farm::cancel::run(args, settings),
+        Command::Builds(args) => farm::builds::run(args, settings),
         Command::Run(args) => run::run(args, settings),
         Command::Images(args) => images::run(args, settings),
         Command::Tag(args) => tag::run(args, settings),

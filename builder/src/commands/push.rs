@@ -74,6 +74,7 @@ async fn send(
                 config,
                 layers: records.clone(),
                 platform: image.platform.clone(),
+                prepared: None,
             };
             let options = ImageOptions {
                 names: vec![target.clone()],

@@ -15,12 +15,18 @@
 //! cert = "builder.pem"          # shown to servers that ask for one
 //! key = "builder.key"
 //! mounts = ["apt", "cargo"]
+//!
+//! [remote]                      # the farm that builds run on
+//! url = "grpcs://farm.example.com:443"
+//! instance = "main"             # and token_file, token_env, ca, cert, key as above
+//! farm_keys = ["farm.pub"]      # whom secrets are sealed to: keys, or files with them
 //! ```
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ashlar_remote::address::{FarmSpec, KeySource};
 use ashlar_sharing::address::{CacheSpec, instance_name};
 use ashlar_telemetry::Collector;
 use serde::Deserialize;
@@ -41,6 +47,8 @@ pub struct Config {
     pub trust: Option<TrustArg>,
     /// Where traces of builds go.
     pub trace: Option<Collector>,
+    /// The farm that builds run on.
+    pub remote: Option<FarmSpec>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +60,22 @@ struct File {
     trace: Option<Collector>,
     #[serde(default)]
     cache: Vec<Cache>,
+    remote: Option<Remote>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remote {
+    url: String,
+    #[serde(default)]
+    instance: String,
+    token_file: Option<PathBuf>,
+    token_env: Option<String>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    #[serde(default)]
+    farm_keys: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +124,11 @@ impl Config {
             trust: argument("cache_trust", file.cache_trust)?
                 .map(|one: TrustArg| one.below(directory)),
             trace: file.trace,
+            remote: file
+                .remote
+                .map(|remote| remote.spec(directory))
+                .transpose()
+                .map_err(|error| format!("remote: {error}"))?,
         })
     }
 }
@@ -111,6 +140,33 @@ fn argument<T: FromStr<Err = String>>(
 ) -> Result<Option<T>, String> {
     let parsed = text.map(|text| text.parse());
     parsed.transpose().map_err(|why| format!("{name}: {why}"))
+}
+
+impl Remote {
+    fn spec(self, directory: &Path) -> Result<FarmSpec, String> {
+        let server = Cache {
+            url: self.url,
+            instance: self.instance,
+            mode: Some("read".to_owned()),
+            token_file: self.token_file,
+            token_env: self.token_env,
+            ca: self.ca,
+            cert: self.cert,
+            key: self.key,
+            mounts: Vec::new(),
+        };
+        let keys = self.farm_keys.iter().map(|text| {
+            let source = text.parse().map_err(|error| format!("farm_keys: {error}"));
+            Ok::<_, String>(match source? {
+                KeySource::File(path) => KeySource::File(directory.join(path)),
+                key @ KeySource::Key(_) => key,
+            })
+        });
+        Ok(FarmSpec {
+            keys: keys.collect::<Result<_, _>>()?,
+            server: server.spec(directory)?,
+        })
+    }
 }
 
 impl Cache {
@@ -179,6 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn a_farm_is_read() {
+        let key = "ashlar-farm-key-v1-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let text = format!(
+            "[remote]\nurl = 'grpc://farm:1'\ninstance = 'x'\ntoken_file = 't'\n\
+             farm_keys = ['farm.pub', '{key}']"
+        );
+        let farm = parse(&text).unwrap().remote.unwrap();
+        assert_eq!(farm.server.name(), "grpc://farm:1,instance=x");
+        assert!(!farm.server.mode.writes());
+        assert_eq!(farm.server.token_file, Some("/etc/ashlar/t".into()));
+        let file = KeySource::File("/etc/ashlar/farm.pub".into());
+        assert_eq!(farm.keys, [file, key.parse().unwrap()]);
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_place() {
         for (text, message) in [
             ("caches = []", "caches"),
@@ -187,6 +258,9 @@ mod tests {
             ("[[cache]]\nurl = 'grpc://x'\ntoken = 's'", "token"),
             ("[[cache]]\ninstance = 'x'", "url"),
             ("[[cache]]\nurl = 'grpc://x'\ninstance = 'blobs'", "blobs"),
+            ("[remote]\ninstance = 'x'", "url"),
+            ("[remote]\nurl = 'grpc://x'\nmode = 'read'", "mode"),
+            ("[remote]\nurl = 'http://x'", "remote: url"),
             ("cache_wait = -1", "line 1"),
             ("cache_trust = 'all'", "cache_trust"),
             ("[[cache]]\nurl = 'grpcs://x'\ncert = 'c'", "key"),

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ashlar_remote::address::FarmSpec;
 use ashlar_sharing::address::CacheSpec;
 use ashlar_store::home::Home;
 use ashlar_store::home::quota::SMALLEST_QUOTA;
@@ -16,7 +17,7 @@ use clap::ValueEnum as _;
 use rustix::termios::isatty;
 
 use crate::cli::GlobalArgs;
-use crate::cli::value::{CacheArg, Quota, SignArg, TrustArg};
+use crate::cli::value::{CacheArg, FarmArg, Quota, SignArg, TrustArg};
 use crate::diagnostics::CliError;
 use crate::ui::ProgressMode;
 use clock::Clock;
@@ -139,6 +140,23 @@ impl Settings {
             })
         });
         Ok(specs(&parsed.collect::<Result<Vec<CacheArg>, _>>()?))
+    }
+
+    /// The farm: the flag's, else that of `$ASHLAR_REMOTE`, else of the configuration file. `none`
+    /// stands for no farm at all.
+    pub fn remote(&self, flag: Option<&FarmArg>) -> Result<Option<FarmSpec>, CliError> {
+        let given = match (flag, self.environment.remote()) {
+            (Some(flag), _) => flag.clone(),
+            (None, Some(text)) => text.parse().map_err(|error| {
+                CliError::usage(format!("ASHLAR_REMOTE is wrong: {error}"))
+                    .hint("set it as in `ASHLAR_REMOTE=grpc://HOST:PORT`, or unset it")
+            })?,
+            (None, None) => return Ok(self.config()?.remote),
+        };
+        Ok(match given {
+            FarmArg::None => None,
+            FarmArg::Farm(spec) => Some(*spec),
+        })
     }
 
     /// How results are signed: as the flag says, else `$ASHLAR_CACHE_SIGN`, else the configuration

@@ -53,6 +53,8 @@ pub(super) struct Vertex {
     pub(super) begun: bool,
     /// The other machine that it waits for, if it does.
     pub(super) holder: Option<Arc<str>>,
+    /// Why it waits for a worker of a farm, if it does.
+    pub(super) queued: Option<Arc<str>>,
     /// When it began, since the build did.
     pub(super) started: Duration,
     pub(super) work: Vec<Work>,
@@ -70,6 +72,7 @@ impl Vertex {
             state: State::Announced,
             begun: false,
             holder: None,
+            queued: None,
             started: Duration::ZERO,
             work: Vec::new(),
             tail: VecDeque::new(),
@@ -140,7 +143,14 @@ impl Book {
                 let vertex = self.entry(*vertex);
                 vertex.begin(at, State::Waiting);
                 vertex.holder.clone_from(holder);
+                vertex.queued = None;
             }
+            BuildEvent::Queued { vertex, why } => {
+                let vertex = self.entry(*vertex);
+                vertex.begin(at, State::Waiting);
+                vertex.queued = Some(Arc::clone(why));
+            }
+            BuildEvent::Assigned { vertex, .. } => self.entry(*vertex).begin(at, State::Running),
             BuildEvent::Output {
                 vertex,
                 stream,

@@ -6,6 +6,8 @@
 //! | `event` | all | `announced`, `started`, `waiting`, `output`, `progress`, `cached`, `finished`, `failed`, `cancelled`, `warning` |
 //! | `vertex` | all but `warning` | number of the vertex |
 //! | `name` | `announced` | how people call it |
+//! | `why` | `queued` | why it waits for a worker of a farm |
+//! | `worker`, `attempt` | `assigned` | the worker that has it, and how many have had it |
 //! | `holder` | `waiting` | the other machine that runs the step; absent if a process of this one does |
 //! | `stream` | `output` | `stdout` or `stderr` |
 //! | `text` | `output` | one line, without its end; what is not UTF-8 is U+FFFD |
@@ -53,6 +55,15 @@ enum Event<'a> {
         vertex: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
         holder: Option<&'a str>,
+    },
+    Queued {
+        vertex: u32,
+        why: &'a str,
+    },
+    Assigned {
+        vertex: u32,
+        worker: &'a str,
+        attempt: u32,
     },
     Output {
         vertex: u32,
@@ -134,6 +145,22 @@ impl Display for Json {
             } => Event::Waiting {
                 vertex: *vertex,
                 holder: holder.as_deref(),
+            },
+            BuildEvent::Queued {
+                vertex: VertexId(vertex),
+                why,
+            } => Event::Queued {
+                vertex: *vertex,
+                why,
+            },
+            BuildEvent::Assigned {
+                vertex: VertexId(vertex),
+                worker,
+                attempt,
+            } => Event::Assigned {
+                vertex: *vertex,
+                worker,
+                attempt: *attempt,
             },
             BuildEvent::Progress {
                 vertex: VertexId(vertex),

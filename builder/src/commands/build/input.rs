@@ -14,12 +14,12 @@ use ashlar_model::select::PathRules;
 use ashlar_store::home::Home;
 use ashlar_store::home::quota::{Meter, on_disk};
 use ashlar_store::home::scratch::Scratch;
+use ashlar_workshop::sources::{OpenContext, stat_cache};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::report;
 use crate::cli::build::BuildArgs;
 use crate::diagnostics::CliError;
-use crate::sources::{OpenContext, stat_cache};
 
 /// A Dockerfile is text that people write; more is something else given by mistake.
 const MAX_DOCKERFILE: u64 = 16 * 1024 * 1024;

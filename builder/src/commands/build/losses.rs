@@ -82,6 +82,7 @@ mod tests {
             epoch: None,
             inherited_history: 0,
             vertices: 0,
+            prepared: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `call` | looking at a build instead of running it: `--call`, `--check` |
+//! | `farm` | the farm that a build runs on |
 //! | `emulation` | what other platforms this machine runs programs of |
 //! | `input` | the Dockerfile and the context, from directories or standard input |
 //! | `options` | the command line, as options of the engine |
@@ -16,6 +17,7 @@
 
 mod call;
 mod emulation;
+mod farm;
 mod input;
 mod losses;
 mod options;
@@ -26,7 +28,7 @@ mod results;
 mod secrets;
 mod sending;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ashlar_engine::context::Context;
 use ashlar_engine::dockerfile::Dockerfile;
@@ -36,41 +38,100 @@ use ashlar_engine::plan::source::Fault;
 use ashlar_engine::plan::{
     self, ContextSource, OpenDirectory, PlanOptions, PlanSources, SourceError,
 };
-use ashlar_engine::schedule::{ScheduleOptions, Surroundings};
+use ashlar_engine::schedule::{Failure, Fresh, ScheduleOptions, Surroundings};
 use ashlar_engine::share::SharedResults;
 use ashlar_exec::executor::isolation_class;
 use ashlar_model::digest::LayerId;
 use ashlar_model::executor::PackRequest;
+use ashlar_remote::address::FarmSpec;
+use ashlar_remote::client::FarmRunner;
 use ashlar_sharing::sharing::Sharing;
+use ashlar_workshop::sources::{Sources, stat_cache};
 
 use crate::cli::build::BuildArgs;
 use crate::cli::value::Method;
+use crate::commands::farm::{needed, to_cli_error};
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
 use crate::settings::Settings;
-use crate::sources::{Sources, stat_cache};
+use crate::shared::CacheFlags;
 use crate::trace::BuildTrace;
 use crate::ui::{Progress, ProgressMode};
-use crate::workshop::{WarningSink, Workshop, run_interruptible};
+use crate::workshop::{self, WarningSink, run_interruptible_then};
+use farm::BuildFarm;
 use input::Input;
 use outputs::Outputs;
 use remote::{InputFetcher, RemoteInput};
 use secrets::Offered;
 
 /// Builds an image.
-#[expect(
-    clippy::too_many_lines,
-    reason = "what a build is put together from, in order"
-)]
 pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> {
     if args.call().method != Method::Build {
         return call::run(args, settings);
     }
+    let farm = settings.remote(args.remote.as_ref())?;
+    match build(args, settings, farm.as_ref(), Purpose::Build)? {
+        Done::Built(built, delivered) => {
+            results::write(args, &built, &delivered)?;
+            Ok(ExitCode::Success)
+        }
+        Done::Submitted(_) => Err(CliError::bug("a build was given away")),
+    }
+}
+
+/// Gives a build to a farm; gives the operation's name.
+pub(super) fn submit(args: &BuildArgs, settings: &Settings) -> Result<String, CliError> {
+    let farm = needed(args.remote.as_ref(), settings)?;
+    match build(args, settings, Some(&farm), Purpose::Submit)? {
+        Done::Submitted(operation) => Ok(operation),
+        Done::Built(..) => Err(CliError::bug("a build was not given away")),
+    }
+}
+
+/// What is done with a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It is built, here or on a farm, and its image delivered.
+    Build,
+    /// It is given to a farm, and left there.
+    Submit,
+}
+
+/// What came of it.
+enum Done {
+    Built(Box<Built>, outputs::Delivered),
+    /// The operation's name.
+    Submitted(String),
+}
+
+#[expect(
+    clippy::too_many_lines,
+    reason = "what a build is put together from, in order"
+)]
+fn build(
+    args: &BuildArgs,
+    settings: &Settings,
+    farm_spec: Option<&FarmSpec>,
+    purpose: Purpose,
+) -> Result<Done, CliError> {
+    if farm_spec.is_some() {
+        farm::refuse_other_caches(args)?;
+    }
     let outputs = Outputs::parse(args)?;
+    if purpose == Purpose::Submit && outputs.are_here() {
+        return Err(
+            CliError::usage("a build that is left to a farm can only push its image")
+                .hint("give --push with a --tag, or build with ashlar build --remote"),
+        );
+    }
     let options = options::plan_options(args, settings)?;
     let offered = Arc::new(Offered::read(args, settings.environment())?);
     let jobs = settings.jobs(args.jobs)?.get();
-    let mode = progress_mode(args, settings)?;
+    let mode = match purpose {
+        // What it says is said elsewhere.
+        Purpose::Submit if args.progress.is_none() => ProgressMode::Quiet,
+        _ => progress_mode(args, settings)?,
+    };
     let home = settings.open_home()?;
     // What is unpacked or noted of a context is part of this build already.
     let _in_use = home.in_use()?;
@@ -87,7 +148,11 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
     for message in &offered.warnings {
         warnings(message);
     }
-    let workshop = Workshop::with_caches(home.clone(), settings, warnings, args.cache_flags())?;
+    let caches = CacheFlags {
+        farm: farm_spec.map(|spec| &spec.server),
+        ..args.cache_flags()
+    };
+    let workshop = workshop::open_with(home.clone(), settings, Arc::clone(&warnings), caches)?;
     let cache_wait = match args.cache_wait {
         // Who says where to leave results wants them there.
         None if workshop.sharing().fills() => sending::UNTIL_ALL_IS_SENT,
@@ -95,12 +160,16 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
     };
     let elsewhere = Arc::new(Sources::new(
         home.clone(),
-        settings,
+        &settings.environment().variables(),
         Arc::clone(&offered) as _,
     ));
-    let executor = workshop.executor().clone().offering(offered);
+    let executor = workshop
+        .executor()
+        .clone()
+        .offering(Arc::clone(&offered) as _);
+    let opened: OnceLock<Arc<FarmRunner>> = OnceLock::new();
     let trace = BuildTrace::start(args.trace.as_ref(), settings, &warning_sink(&events))?;
-    let result = run_interruptible(trace.within(settings, async {
+    let work = trace.within(settings, async {
         let mut fetcher = InputFetcher {
             args,
             sources: &elsewhere,
@@ -116,6 +185,27 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
         let dockerfile = input
             .dockerfile()
             .inspect_err(|_| warn_of_beginning(&input, &options, &events))?;
+        let mut options = options.clone();
+        let farm = match farm_spec {
+            None => None,
+            Some(spec) => {
+                let opening = farm::Opening {
+                    spec,
+                    settings,
+                    workshop: &workshop,
+                    offered: &offered,
+                    pushes: outputs.pushed_names(),
+                    events: &events,
+                    warnings: Arc::clone(&warnings),
+                    falls_back: args.remote_fallback,
+                };
+                opening.open(&mut options).await?
+            }
+        };
+        if let Some(farm) = &farm {
+            // To be told if the build is called off.
+            drop(opened.set(Arc::clone(&farm.runner)));
+        }
         let sources = PlanSources {
             remotes: elsewhere.clone(),
             vertices: fetcher.vertices,
@@ -127,19 +217,31 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
             named: open_named(&home),
             events: Arc::clone(&events),
         };
-        let request = |no_cache| BuildRequest {
+        if let (Purpose::Submit, Some(farm)) = (purpose, &farm) {
+            let isolation = farm.isolation();
+            let planned = driver::prepare(dockerfile, &options, isolation, &sources);
+            let planned = Box::pin(planned).await;
+            let planned = planned.map_err(|error| report::plan_error(*error))?;
+            let warn = |message: String| warnings(&message);
+            let pushes = outputs.pushes();
+            let given = farm.runner.submit(&planned, args.no_cache, &pushes, &warn);
+            let operation = Box::pin(given).await.map_err(to_cli_error)?;
+            return Ok(Done::Submitted(operation));
+        }
+        let request = |no_cache, farm: Option<&BuildFarm>| BuildRequest {
             dockerfile,
             plan: &options,
             schedule: ScheduleOptions {
                 jobs,
-                no_cache,
+                fresh: if no_cache { Fresh::All } else { Fresh::None },
                 wanted: PackRequest {
                     diff_id: true,
-                    blobs: outputs.blob_forms(),
+                    blobs: outputs.blob_forms(farm.is_some()),
                 },
                 blobs_here: outputs.read_blobs(),
+                ..ScheduleOptions::default()
             },
-            isolation: isolation_class().to_owned(),
+            isolation: farm.map_or_else(|| isolation_class().to_owned(), BuildFarm::isolation),
         };
         let surroundings = Surroundings {
             home: home.clone(),
@@ -147,10 +249,21 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
             executor: Arc::new(executor),
             shared: shared_results(workshop.sharing()),
             events: Arc::clone(&events),
+            farm: None,
         };
-        let build = async |no_cache| {
-            let built = driver::build(request(no_cache), &sources, surroundings.clone());
-            Box::pin(built).await
+        let build_on = async |no_cache, farm: Option<&BuildFarm>| {
+            let around = Surroundings {
+                farm: farm.map(|farm| farm.for_engine(args.remote_fallback)),
+                ..surroundings.clone()
+            };
+            Box::pin(driver::build(request(no_cache, farm), &sources, around)).await
+        };
+        let build = async |no_cache| match build_on(no_cache, farm.as_ref()).await {
+            Err(BuildError::Run(Failure::Farm(why))) if args.remote_fallback => {
+                farm::tell_fallback(&why, &events);
+                build_on(no_cache, None).await
+            }
+            built => built,
         };
         let built = build(args.no_cache).await;
         if let Some(context) = &input.context {
@@ -170,7 +283,8 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
         let local = workshop.executor();
         sharing.save_mounts(&local.used_caches(), local).await;
         let deliver = async |built: &Built| {
-            Box::pin(outputs.deliver(built, &workshop, settings, &events)).await
+            let by = farm.as_ref().map(|farm| &*farm.runner);
+            Box::pin(outputs.deliver(built, (&workshop, by), settings, &events)).await
         };
         let again = async |lost: &[LayerId]| {
             if let Some(shared) = &surroundings.shared {
@@ -184,13 +298,17 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
             losses::deliver(built, &home, events.as_ref(), deliver, again).await;
         let vertex = VertexId(built.vertices + outputs.vertices() + 1);
         sending::finish(sharing, cache_wait, Some(vertex), &events).await;
-        Ok((built, delivered?))
-    }));
+        Ok(Done::Built(Box::new(built), delivered?))
+    });
+    let result = run_interruptible_then(work, async {
+        if let Some(runner) = opened.get() {
+            runner.client().settle().await;
+            runner.save_hints(&home);
+        }
+    });
     trace.finish();
     progress.finish();
-    let (built, delivered): (Built, outputs::Delivered) = result?;
-    results::write(args, &built, &delivered)?;
-    Ok(ExitCode::Success)
+    result
 }
 
 /// Shows warnings among the build's events.

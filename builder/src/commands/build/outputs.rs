@@ -13,11 +13,15 @@ use ashlar_model::descriptor::Descriptor;
 use ashlar_model::digest::BlobDigest;
 use ashlar_model::executor::BlobForm;
 use ashlar_model::reference::Reference;
+use ashlar_remote::client::image::ImageOutcome;
+use ashlar_remote::client::{FarmRunner, output_event};
+use ashlar_remote::order::Push;
 use ashlar_store::home::images::ImageRecord;
 
 use crate::cli::build::BuildArgs;
+use crate::commands::farm::{image_failure, to_cli_error};
 use crate::diagnostics::CliError;
-use crate::images::failure::registry_to_cli_error;
+use crate::failure::registry_to_cli_error;
 use crate::settings::Settings;
 use crate::workshop::{Workshop, blob_form};
 
@@ -95,10 +99,28 @@ impl Outputs {
         Ok(Self { specs, tags })
     }
 
-    /// The compressed forms of layers that the outputs need.
-    pub(super) fn blob_forms(&self) -> Vec<BlobForm> {
+    /// The names that the image is pushed under.
+    pub(super) fn pushed_names(&self) -> Vec<Reference> {
+        let pushes = self.specs.iter().filter_map(|spec| match spec {
+            OutputSpec::Image {
+                push: true,
+                options,
+                ..
+            } => Some(&options.names),
+            _ => None,
+        });
+        pushes.flatten().cloned().collect()
+    }
+
+    /// The compressed forms of layers that the outputs need here: what a farm pushes it compresses
+    /// itself.
+    pub(super) fn blob_forms(&self, on_farm: bool) -> Vec<BlobForm> {
         let mut forms = Vec::new();
-        for options in self.specs.iter().filter_map(layer_options) {
+        let here = self
+            .specs
+            .iter()
+            .filter(|spec| !on_farm || !matches!(spec, OutputSpec::Image { .. }));
+        for options in here.filter_map(layer_options) {
             let form = blob_form(&options);
             if !forms.contains(&form) {
                 forms.push(form);
@@ -116,16 +138,38 @@ impl Outputs {
         options.any(|spec| !matches!(spec, OutputSpec::Image { .. }))
     }
 
+    /// What a farm is to push.
+    pub(super) fn pushes(&self) -> Vec<Push> {
+        let pushes = self.specs.iter().filter_map(|spec| match spec {
+            OutputSpec::Image {
+                push: true,
+                insecure,
+                options,
+            } => Some(Push {
+                insecure: *insecure,
+                options: options.clone(),
+            }),
+            _ => None,
+        });
+        pushes.collect()
+    }
+
+    /// Whether something is to come here: an output, or a name in the local store.
+    pub(super) fn are_here(&self) -> bool {
+        let is_push = |spec: &OutputSpec| matches!(spec, OutputSpec::Image { push: true, .. });
+        !self.specs.iter().all(is_push) || self.specs.is_empty() && !self.tags.is_empty()
+    }
+
     /// How many vertices the outputs announce.
     pub(super) fn vertices(&self) -> u32 {
         u32::try_from(self.specs.len()).unwrap_or(u32::MAX / 2)
     }
 
-    /// Sends the image where it is to go.
+    /// Sends the image where it is to go. A farm that has built it pushes it.
     pub(super) async fn deliver(
         &self,
         built: &Built,
-        workshop: &Workshop,
+        (workshop, farm): (&Workshop, Option<&FarmRunner>),
         settings: &Settings,
         events: &Arc<dyn EventSink>,
     ) -> Result<Delivered, CliError> {
@@ -135,6 +179,7 @@ impl Outputs {
             built,
             config,
             workshop,
+            farm,
             settings,
             events,
         };
@@ -157,7 +202,7 @@ impl Outputs {
                 name: spec_name(spec).into(),
             });
             events.emit(BuildEvent::Started { vertex });
-            let outcome = self.one(spec, &delivery, &mut delivered).await;
+            let outcome = self.one(spec, &delivery, &mut delivered, vertex).await;
             let elapsed = started.elapsed();
             events.emit(match &outcome {
                 Ok(()) => BuildEvent::Finished { vertex, elapsed },
@@ -177,6 +222,7 @@ impl Outputs {
         spec: &OutputSpec,
         delivery: &Delivery<'_>,
         delivered: &mut Delivered,
+        vertex: VertexId,
     ) -> Result<(), CliError> {
         let Delivery {
             built,
@@ -226,6 +272,13 @@ impl Outputs {
             } => {
                 delivery.store(&options.names)?;
                 delivered.names.extend(options.names.iter().cloned());
+                if *push && let Some(farm) = delivery.farm {
+                    let push = Push {
+                        insecure: *insecure,
+                        options: options.clone(),
+                    };
+                    return delivery.push_by_farm(farm, push, delivered, vertex).await;
+                }
                 if *push {
                     let client = workshop.client(*insecure, &options.names);
                     let image = workshop.export_image(built, options, false).await?;
@@ -245,11 +298,46 @@ struct Delivery<'a> {
     built: &'a Built,
     config: Vec<u8>,
     workshop: &'a Workshop,
+    farm: Option<&'a FarmRunner>,
     settings: &'a Settings,
     events: &'a Arc<dyn EventSink>,
 }
 
 impl Delivery<'_> {
+    /// Has a worker of the farm send the image: its layers do not come here.
+    async fn push_by_farm(
+        &self,
+        farm: &FarmRunner,
+        push: Push,
+        delivered: &mut Delivered,
+        vertex: VertexId,
+    ) -> Result<(), CliError> {
+        let events = Arc::clone(self.events);
+        let told = Arc::new(move |event| {
+            if let Some(event) = output_event(event, vertex) {
+                events.emit(event);
+            }
+        });
+        let names = push.options.names.clone();
+        let outcome = farm.deliver(self.built, &[push], told).await;
+        match outcome.map_err(to_cli_error)? {
+            ImageOutcome::Failed(failure) => Err(image_failure(failure)),
+            ImageOutcome::Made(image) => {
+                if delivered.manifest.is_none() {
+                    delivered.manifest = image.manifest;
+                    // The output may have bounded the times of the configuration.
+                    delivered.image_id = image.id;
+                }
+                for name in names {
+                    if !delivered.names.contains(&name) {
+                        delivered.names.push(name);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Keeps the image in the local store.
     fn store(&self, names: &[Reference]) -> Result<(), CliError> {
         let home = self.workshop.home();

@@ -14,12 +14,12 @@ use ashlar_model::remote::{FileTimes, HttpFile, HttpSource, RemoteFiles, RemoteS
 use ashlar_model::select::PathRules;
 use ashlar_store::home::lock::FileLock;
 use ashlar_store::home::sources::{DirectoryRecord, SourceClass, SourceKey};
+use ashlar_workshop::sources::{OpenContext, Sources, stat_cache};
 
 use super::input::{self, Given, Input};
 use crate::cli::build::BuildArgs;
 use crate::diagnostics::CliError;
-use crate::images::failure::source_to_cli_error;
-use crate::sources::{OpenContext, Sources, stat_cache};
+use crate::failure::source_to_cli_error;
 
 /// What of the input comes from elsewhere.
 #[derive(Debug)]

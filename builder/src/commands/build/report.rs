@@ -5,11 +5,11 @@ use ashlar_engine::dockerfile::diagnostic::Diagnostic;
 use ashlar_engine::dockerfile::source::Source;
 use ashlar_engine::plan::PlanError;
 use ashlar_engine::plan::source::Fault;
-use ashlar_engine::schedule::{Failure, StepFailure};
+use ashlar_engine::schedule::{Failure, FarmFailure, FarmFault, StepFailure};
 use ashlar_model::executor::StepError;
 
 use crate::diagnostics::CliError;
-use crate::images::failure::kind;
+use crate::failure::kind;
 
 /// The Dockerfile is none.
 pub(super) fn parse_error(error: &ParseError) -> CliError {
@@ -44,9 +44,24 @@ pub(super) fn failure(failure: Failure, source: &Source) -> CliError {
     match failure {
         Failure::Step(step) => step_failure(&step, source),
         Failure::Store(error) => CliError::environment("the local store failed").caused_by(error),
+        Failure::Farm(farm) => farm_failure(&farm),
         Failure::Cancelled => CliError::interrupted(),
         Failure::Internal(message) => CliError::bug(message.to_string()),
     }
+}
+
+/// The farm did not do its part.
+fn farm_failure(farm: &FarmFailure) -> CliError {
+    let shown = match farm.fault {
+        // Whoever called it off asked for that.
+        FarmFault::CalledOff => CliError::failed(farm.message.clone()),
+        FarmFault::NotDone | FarmFault::Vanished => CliError::environment(farm.message.clone()),
+    };
+    let shown = match &farm.source {
+        Some(source) => shown.caused_by(crate::diagnostics::said(source.as_ref())),
+        None => shown,
+    };
+    farm.hint.iter().cloned().fold(shown, CliError::hint)
 }
 
 fn step_failure(step: &StepFailure, source: &Source) -> CliError {

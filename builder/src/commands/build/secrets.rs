@@ -51,6 +51,11 @@ impl ashlar_source::Secrets for Offered {
 }
 
 impl Offered {
+    /// All of it, for the workers of a farm: values, and the sockets of agents.
+    pub(super) fn for_farm(&self) -> (BTreeMap<String, SecretValue>, BTreeMap<String, PathBuf>) {
+        (self.values.clone(), self.agents.clone())
+    }
+
     pub(super) fn read(args: &BuildArgs, environment: &Environment) -> Result<Self, CliError> {
         let mut offered = Self::default();
         for secret in &args.secrets {

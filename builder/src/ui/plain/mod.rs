@@ -210,6 +210,27 @@ impl Display for Plain {
                     self.say(at, vertex, text.as_bytes());
                 }
             }
+            BuildEvent::Queued { vertex, why } => {
+                if let Some(vertex) = book.vertex(*vertex) {
+                    let why = text::printable(why.as_bytes());
+                    let text = format!("#{} waiting: {why}\n", vertex.id.0);
+                    self.say(at, vertex, text.as_bytes());
+                }
+            }
+            BuildEvent::Assigned {
+                vertex,
+                worker,
+                attempt,
+            } => {
+                if let Some(vertex) = book.vertex(*vertex) {
+                    let (number, worker) = (vertex.id.0, text::printable(worker.as_bytes()));
+                    let text = match attempt {
+                        0 | 1 => format!("#{number} on {worker}\n"),
+                        again => format!("#{number} on {worker}, attempt {again}\n"),
+                    };
+                    self.say(at, vertex, text.as_bytes());
+                }
+            }
             BuildEvent::Progress {
                 vertex,
                 label,

@@ -136,9 +136,12 @@ impl Frame {
 
     fn vertex(self, vertex: &Vertex, log_lines: usize, lines: &mut Vec<Line>) {
         let name = text::printable(vertex.name.as_bytes());
-        let waiting = match (vertex.state, &vertex.holder) {
-            (State::Waiting, None) => " (waiting for another build of it)".to_owned(),
-            (State::Waiting, Some(holder)) => {
+        let waiting = match (vertex.state, &vertex.queued, &vertex.holder) {
+            (State::Waiting, Some(why), _) => {
+                format!(" (waiting: {})", text::printable(why.as_bytes()))
+            }
+            (State::Waiting, None, None) => " (waiting for another build of it)".to_owned(),
+            (State::Waiting, None, Some(holder)) => {
                 format!(" (waiting for {})", text::printable(holder.as_bytes()))
             }
             _ => String::new(),

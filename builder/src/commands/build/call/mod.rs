@@ -24,6 +24,8 @@ use std::sync::Arc;
 use ashlar_engine::event::{BuildEvent, EventSink};
 use ashlar_engine::plan::{ContextSource, PlanError, PlanOptions, PlanSources};
 use ashlar_store::home::Home;
+use ashlar_workshop::images::Configurations;
+use ashlar_workshop::sources::Sources;
 use tempfile::TempDir;
 
 use super::input::Input;
@@ -34,11 +36,9 @@ use crate::cli::build::BuildArgs;
 use crate::cli::value::Method;
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
-use crate::images::Configurations;
 use crate::settings::Settings;
-use crate::sources::Sources;
 use crate::ui::{Progress, ProgressMode};
-use crate::workshop::{Workshop, run_interruptible};
+use crate::workshop::{self, run_interruptible};
 
 /// Does what `--call` asks for.
 pub(super) fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> {
@@ -73,7 +73,8 @@ impl<'a> View<'a> {
         let mode = progress_mode(args, settings)?;
         let (home, temporary) = home(settings)?;
         let offered = Arc::new(Offered::read(args, settings.environment())?);
-        let elsewhere = Arc::new(Sources::new(home.clone(), settings, offered));
+        let variables = settings.environment().variables();
+        let elsewhere = Arc::new(Sources::new(home.clone(), &variables, offered));
         let frontend = options::frontend(&options);
         let input = match RemoteInput::of(args, &options)? {
             None => Input::read(args, &home, frontend, None)?,
@@ -130,7 +131,7 @@ impl<'a> View<'a> {
                 });
             })
         };
-        let workshop = Workshop::new(self.home.clone(), self.settings, warnings)?;
+        let workshop = workshop::open(self.home.clone(), self.settings, warnings)?;
         let library = workshop.library(self.args.pull, self.settings.clock().now());
         let sources = PlanSources {
             images: Arc::new(Configurations::new(library)),
