@@ -149,7 +149,10 @@ fn assemble(prepared: Prepared, layers: Vec<LayerRecord>) -> Built {
         .map(|layer| layer.created.map(DateTime::from))
         .collect();
     let epoch = prepared.epoch.map(|seconds| DateTime::new(seconds, 0));
-    let own_history = config.history.len().saturating_sub(prepared.inherited_history);
+    let own_history = config
+        .history
+        .len()
+        .saturating_sub(prepared.inherited_history);
     complete_history(&mut config, &times, epoch);
     let inherited_history = config.history.len().saturating_sub(own_history);
     Built {

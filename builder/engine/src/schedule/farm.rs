@@ -204,7 +204,9 @@ impl Runner {
         // Whoever failed has told.
         let before = before.filter(|_| !*self.stop.borrow())?;
         let inputs = self.inputs_of(work, piece, &before);
-        let inputs = inputs.inspect_err(|failure| self.note_failure(failure)).ok()?;
+        let inputs = inputs
+            .inspect_err(|failure| self.note_failure(failure))
+            .ok()?;
         let segment = Segment {
             graph: Arc::clone(&self.graph),
             keys: Arc::clone(&self.keys),
@@ -222,7 +224,10 @@ impl Runner {
             key = %self.keys[piece.tip.index()].definition,
             steps = piece.steps.len(),
         );
-        let run = work.farm.runner.run(&segment, Arc::clone(&watch) as Arc<dyn SegmentWatch>);
+        let run = work
+            .farm
+            .runner
+            .run(&segment, Arc::clone(&watch) as Arc<dyn SegmentWatch>);
         let ended = tokio::select! {
             biased;
             ended = run.instrument(span) => Some(ended),
@@ -259,7 +264,11 @@ impl Runner {
                     self.report.cached(*step);
                 }
                 // Somebody else ran it meanwhile.
-                Some(Fate::Found | Fate::Missed) | None => self.report.cached(*step),
+                Some(Fate::Found | Fate::Missed) => {
+                    self.fates.note(*step, Fate::Missed);
+                    self.report.cached(*step);
+                }
+                None => self.report.cached(*step),
             }
             for twin in work.twins.get(step).into_iter().flatten() {
                 self.report.cached(*twin);
@@ -316,7 +325,10 @@ impl Runner {
     ) -> Result<Vec<(DiffId, u64)>, Failure> {
         let mut inputs = Vec::new();
         let mut seen = HashSet::new();
-        let earlier = piece.after.iter().filter_map(|place| work.pieces.get(*place));
+        let earlier = piece
+            .after
+            .iter()
+            .filter_map(|place| work.pieces.get(*place));
         let made: HashSet<NodeId> = steps_of(earlier).collect();
         for need in piece.needs.iter().filter(|need| !made.contains(need)) {
             let stack = match &self.graph.node(*need).kind {
@@ -387,5 +399,7 @@ impl Runner {
 }
 
 fn steps_of<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> impl Iterator<Item = NodeId> {
-    pieces.into_iter().flat_map(|piece| piece.steps.iter().copied())
+    pieces
+        .into_iter()
+        .flat_map(|piece| piece.steps.iter().copied())
 }

@@ -44,7 +44,7 @@ use ashlar_model::layer::LayerRecord;
 use ashlar_model::mount::{CacheMount, MountSpec};
 use ashlar_store::home::Home;
 
-pub use failure::{FarmFailure, FarmFault, Failure, StepFailure};
+pub use failure::{Failure, FarmFailure, FarmFault, StepFailure};
 pub use farm::Farm;
 pub use fate::Fate;
 pub use fresh::{Audience, Fresh};
@@ -158,7 +158,9 @@ async fn rounds(
             }
             Failure::Farm(why) => match farm.take_if(|farm| farm.falls_back(why)) {
                 Some(_) => {
-                    lasting.report.warning(&format!("{why}: the build goes on here"));
+                    lasting
+                        .report
+                        .warning(&format!("{why}: the build goes on here"));
                     forget_caches(&plan.graph, &options.fresh, &surroundings).await?;
                     true
                 }

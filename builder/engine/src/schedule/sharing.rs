@@ -343,8 +343,7 @@ impl Runner {
             stack: stack.to_vec(),
             made: self.graph.shape(id).iter().map(Option::is_none).collect(),
             word,
-            replaces: self.runs_anew(id)
-                || locked(&self.survey.wrong).contains(&keys.definition),
+            replaces: self.runs_anew(id) || locked(&self.survey.wrong).contains(&keys.definition),
         })
     }
 

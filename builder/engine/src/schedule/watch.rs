@@ -150,6 +150,8 @@ impl SegmentWatch for FarmWatch {
             SegmentEvent::Cached(id) => {
                 // Of what lies below, all was said when it was found.
                 if self.steps.contains(&id) {
+                    // Unless it is said otherwise in the end.
+                    self.fates.note(id, Fate::FoundByContent);
                     report.cached(id);
                     self.note_end(state, id);
                 }

@@ -204,7 +204,12 @@ impl<'a> Cutter<'a> {
             None => {
                 let mut after = around.before;
                 for place in around.costly {
-                    after.extend(self.draft(place).map(|draft| &draft.after).into_iter().flatten());
+                    after.extend(
+                        self.draft(place)
+                            .map(|draft| &draft.after)
+                            .into_iter()
+                            .flatten(),
+                    );
                     after.insert(place);
                 }
                 self.drafts.push(Some(Draft {
@@ -237,7 +242,11 @@ impl<'a> Cutter<'a> {
             (None, Some(first)) if around.costly.is_empty() && around.before.is_empty() => *first,
             _ => return,
         };
-        let others: Vec<usize> = around.cheap.into_iter().filter(|one| *one != place).collect();
+        let others: Vec<usize> = around
+            .cheap
+            .into_iter()
+            .filter(|one| *one != place)
+            .collect();
         self.take_in(place, &others);
         if let Some(draft) = self.draft_mut(place) {
             draft.tip = target;

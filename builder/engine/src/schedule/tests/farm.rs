@@ -80,7 +80,10 @@ impl TestFarm {
     }
 
     fn trouble(&self, name: &str, trouble: Trouble) {
-        self.troubles.lock().unwrap().insert(name.to_owned(), trouble);
+        self.troubles
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), trouble);
     }
 
     async fn work(
@@ -88,7 +91,10 @@ impl TestFarm {
         segment: &Segment,
         watch: Arc<dyn SegmentWatch>,
     ) -> Result<SegmentMade, SegmentError> {
-        let names = segment.steps.iter().map(|id| segment.graph.node(*id).name.to_string());
+        let names = segment
+            .steps
+            .iter()
+            .map(|id| segment.graph.node(*id).name.to_string());
         self.segments.lock().unwrap().push(names.collect());
         self.after_loss.lock().unwrap().push(segment.after_loss);
         self.inputs.lock().unwrap().push(segment.inputs.len());
@@ -157,7 +163,11 @@ impl TestFarm {
         let fates = made.fates.unwrap_or_default();
         match made.layers {
             Ok(layers) => Ok(SegmentMade {
-                fates: segment.steps.iter().map(|id| (*id, fates[id.index()])).collect(),
+                fates: segment
+                    .steps
+                    .iter()
+                    .map(|id| (*id, fates[id.index()]))
+                    .collect(),
                 layers: layers.iter().filter_map(moved).collect(),
             }),
             Err(Failure::Step(step)) => Err(SegmentError::Step {
@@ -317,22 +327,37 @@ async fn a_step_that_fails_is_shown_as_if_it_had_run_here() {
     };
     assert!(matches!(
         step.error,
-        StepError::Failed { status: ExitStatus::Code(3), .. }
+        StepError::Failed {
+            status: ExitStatus::Code(3),
+            ..
+        }
     ));
-    assert_eq!((&*step.name, &step.last_output[..]), ("node 2", &["one".to_owned(), "two".to_owned()][..]));
+    assert_eq!(
+        (&*step.name, &step.last_output[..]),
+        ("node 2", &["one".to_owned(), "two".to_owned()][..])
+    );
     // What ran has ended, what stands on it has not begun.
     let mut ran = farm.ran();
     // It may have begun before.
     ran.retain(|text| text != "copy a");
     assert_eq!(ran, ["a", "c", "d", "fail b"]);
     let ends = bench.ends();
-    assert_eq!((ends[&1], ends[&2], ends[&3]), ("finished", "failed", "finished"));
-    assert!((6..=8).all(|vertex| ends[&vertex] == "cancelled"), "{ends:?}");
+    assert_eq!(
+        (ends[&1], ends[&2], ends[&3]),
+        ("finished", "failed", "finished")
+    );
+    assert!(
+        (6..=8).all(|vertex| ends[&vertex] == "cancelled"),
+        "{ends:?}"
+    );
     // And is kept.
     let (graph, target) = stages(["a", "b", "c", "d"]);
     bench.make(graph, target).await.unwrap();
     let ran = farm.ran();
-    assert!(ran.contains(&"b".to_owned()) && !ran.contains(&"a".to_owned()), "{ran:?}");
+    assert!(
+        ran.contains(&"b".to_owned()) && !ran.contains(&"a".to_owned()),
+        "{ran:?}"
+    );
 }
 
 #[tokio::test]
@@ -371,7 +396,10 @@ async fn a_loss_leads_to_another_round() {
     farm.trouble("node 2", Trouble::Loses);
     bench.make(graph, target).await.unwrap();
     assert_eq!(*farm.after_loss.lock().unwrap(), [false, true]);
-    assert_eq!(bench.ends(), BTreeMap::from([(1, "finished"), (2, "finished")]));
+    assert_eq!(
+        bench.ends(),
+        BTreeMap::from([(1, "finished"), (2, "finished")])
+    );
 }
 
 #[tokio::test]
@@ -392,7 +420,7 @@ async fn losses_have_an_end() {
     farm.trouble("node 2", Trouble::Loses);
     let failure = bench.make(graph.clone(), target).await.unwrap_err();
     assert!(failure.lost_layers().is_some());
-    assert_eq!(farm.segments().len(), 4);
+    assert_eq!(farm.segments().len(), 5);
     assert_eq!(bench.ends()[&2], "failed");
 
     // A farm that has never made what it says is asked three times.
@@ -444,7 +472,12 @@ async fn without_cache_each_step_runs_once_and_on_what_is_new() {
     let second = bench.make(graph.clone(), target).await.unwrap();
     assert_eq!(farm.ran().len(), 8);
     assert_eq!(contents(&first), contents(&second));
-    assert!(first.iter().zip(&second).all(|(one, other)| one.diff_id != other.diff_id));
+    assert!(
+        first
+            .iter()
+            .zip(&second)
+            .all(|(one, other)| one.diff_id != other.diff_id)
+    );
     // What is new took the place of what was there.
     bench.no_cache = false;
     assert_eq!(bench.make(graph, target).await.unwrap(), second);
@@ -493,7 +526,10 @@ async fn without_a_farm_the_build_goes_on_here_if_it_may() {
         };
         if fall_back {
             made.unwrap();
-            assert_eq!((bench.fake.ran(), warnings), (vec!["a".to_owned(), "b".to_owned()], 1));
+            assert_eq!(
+                (bench.fake.ran(), warnings),
+                (vec!["a".to_owned(), "b".to_owned()], 1)
+            );
             assert!(bench.ends().values().all(|end| *end == "finished"));
         } else {
             let failure = made.unwrap_err();
@@ -509,7 +545,10 @@ async fn fates_are_those_of_a_local_build() {
     let (graph, target) = chain(&["a", "same #1", "c", "d"]);
     let (bench, _farm, _) = farm(&Arc::default(), 1);
     use Fate::{Found, FoundByContent, Missed, Ran};
-    assert_eq!(bench.fates(&graph, target).await, Some(vec![Found, Ran, Ran, Ran, Ran]));
+    assert_eq!(
+        bench.fates(&graph, target).await,
+        Some(vec![Found, Ran, Ran, Ran, Ran])
+    );
     let (graph, target) = chain(&["a", "same #2", "c", "fail"]);
     let fates = bench.fates(&graph, target).await.unwrap();
     assert_eq!(fates, [Found, Found, Ran, FoundByContent, Missed]);
@@ -525,8 +564,15 @@ async fn output_passes_through() {
     bench.make(graph, target).await.unwrap_err();
     let events = bench.recorder.0.lock().unwrap();
     let output = events.iter().find_map(|event| match event {
-        BuildEvent::Output { vertex, stream, bytes } => Some((vertex.0, *stream, bytes.clone())),
+        BuildEvent::Output {
+            vertex,
+            stream,
+            bytes,
+        } => Some((vertex.0, *stream, bytes.clone())),
         _ => None,
     });
-    assert_eq!(output, Some((1, OutputStream::Stderr, b"one\ntwo\n".to_vec())));
+    assert_eq!(
+        output,
+        Some((1, OutputStream::Stderr, b"one\ntwo\n".to_vec()))
+    );
 }

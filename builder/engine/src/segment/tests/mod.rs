@@ -10,9 +10,7 @@ use ashlar_model::step::{MakeDirectorySpec, Network, RunSpec, Security};
 
 use super::*;
 use crate::event::VertexId;
-use crate::graph::{
-    Base, Node, NodeKind, PlannedCopy, PlannedOp, PlannedRun, PlannedSource,
-};
+use crate::graph::{Base, Node, NodeKind, PlannedCopy, PlannedOp, PlannedRun, PlannedSource};
 use crate::key::{graph_keys, scratch_key};
 
 /// Builds graphs: each method returns the new node.
