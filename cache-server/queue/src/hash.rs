@@ -61,7 +61,7 @@ impl Hasher for LayerHasher {
     }
 }
 
-/// For maps and sets of layers, and of the queue's own small numbers.
+/// For maps and sets of layers, and of numbers that the queue or its server has chosen.
 pub(crate) type Layered = BuildHasherDefault<LayerHasher>;
 
 #[cfg(test)]

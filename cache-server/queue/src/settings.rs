@@ -38,7 +38,8 @@ pub struct Settings {
     pub light_per_worker: u32,
     /// Layers of a worker that are known at most.
     pub holdings: usize,
-    /// Work that has waited for so long gets every fourth slot, the oldest first, whatever is fair.
+    /// A namespace that has work waiting and got no slot for so long gets every fourth one, whatever
+    /// is fair.
     pub overdue: Duration,
     /// What one step of priority is worth: work of priority 10 waits as long as work of priority 0
     /// that came ten of these later.

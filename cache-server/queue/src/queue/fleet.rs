@@ -13,7 +13,7 @@ use crate::{Assignment, ConnectionId, Effect, Failure, Hello, OperationId};
 const LATE: Duration = Duration::from_secs(5);
 
 /// Workers whose properties are compared with those of a new one. Most farms have a few kinds.
-const SAME: usize = 256;
+const SAME: usize = 64;
 
 /// What came of a worker's reconnecting, for something that it had.
 enum Missed {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Queue;
-use super::fair::{Owner, Urgency};
+use super::fair::Urgency;
 use super::operation::{Operation, Running, State, deciding};
 use super::timers::Timer;
 use super::worker::{Held, Worker};
@@ -57,7 +57,9 @@ impl Queue {
         let join_key = (build.namespace.clone(), record.submission.action.clone());
         let mut operation = Operation {
             class: Some(class),
-            owner: Owner::new(platform, build, &record.submission),
+            owner: self
+                .accounts
+                .open(&platform, build, record.submission.priority),
             submitted: record.submitted.min(now),
             since,
             urgency: Urgency { due: 0, sequence },

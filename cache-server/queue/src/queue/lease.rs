@@ -78,6 +78,12 @@ impl Queue {
         if !light {
             self.accounts.chosen(&operation.owner);
             self.accounts.charge(&operation.owner, DEPOSIT);
+            if let Some(class) = operation
+                .class
+                .and_then(|class| self.kinds.class_mut(class))
+            {
+                class.ready.feed(&operation.place(), time);
+            }
         }
         self.counts.grants += 1;
         self.stop_lingering(index);

@@ -48,6 +48,7 @@ use session::Builds;
 use timers::{Timer, Timers};
 use worker::Workers;
 
+use crate::hash::Layered;
 use crate::{Action, Counts, Effect, Event, OperationId, Settings};
 
 /// How often what is left to do is looked for.
@@ -64,7 +65,7 @@ pub struct Queue {
     timers: Timers,
     /// What the step that is under way wants done.
     effects: Vec<Effect>,
-    operations: HashMap<OperationId, Operation>,
+    operations: HashMap<OperationId, Operation, Layered>,
     /// Those that others may join: they have not ended.
     joinable: HashMap<(Arc<str>, Action), OperationId>,
     /// By when they were submitted; all, and whole builds.
@@ -79,6 +80,9 @@ pub struct Queue {
     memory: Memory,
     /// What waits, in each namespace.
     queued: HashMap<Arc<str>, usize>,
+    /// What is in the orders of classes: where nothing is, nothing is looked for.
+    waiting: usize,
+    waiting_light: usize,
     /// Workers that are kept for what may follow.
     lingering: usize,
     /// How long work takes, about: what waiting for a busy worker means.
@@ -105,7 +109,7 @@ impl Queue {
             settings,
             timers: Timers::default(),
             effects: Vec::new(),
-            operations: HashMap::new(),
+            operations: HashMap::default(),
             joinable: HashMap::new(),
             by_time: BTreeSet::new(),
             whole_by_time: BTreeSet::new(),
@@ -116,6 +120,8 @@ impl Queue {
             poisons: Poisons::default(),
             memory: Memory::default(),
             queued: HashMap::new(),
+            waiting: 0,
+            waiting_light: 0,
             lingering: 0,
             pace: Duration::from_secs(1),
             next_fencing: (u64::from(epoch) << 32) + 1,

@@ -122,11 +122,7 @@ impl Operation {
     }
 
     pub(super) fn place(&self) -> Place {
-        Place {
-            build: self.owner.build.clone(),
-            urgency: self.urgency,
-            since: self.since,
-        }
+        Place::new(&self.owner, self.urgency, self.since)
     }
 
     /// Those who want it, as far as others are told.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Queue;
-use super::fair::{Owner, Urgency};
+use super::fair::Urgency;
 use super::operation::{Operation, State, deciding};
 use crate::hash::mix_wide;
 use crate::{BuildKey, Effect, OperationId, Refusal, Submission, WaiterId};
@@ -54,7 +54,9 @@ impl Queue {
         let sequence = self.sequence();
         let mut operation = Operation {
             class: Some(class),
-            owner: Owner::new(platform, build.clone(), &submission),
+            owner: self
+                .accounts
+                .open(&platform, build.clone(), submission.priority),
             submitted: self.clock.now(),
             since: time,
             urgency: Urgency { due: 0, sequence },
@@ -94,7 +96,6 @@ impl Queue {
 
     /// Takes note of an operation that has not ended.
     pub(super) fn admit(&mut self, id: OperationId, operation: Operation) {
-        self.accounts.open(&operation.owner);
         self.by_time.insert((operation.submitted, id));
         if operation.submission.whole {
             self.whole_by_time.insert((operation.submitted, id));

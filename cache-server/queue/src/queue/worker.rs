@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::kind::KindId;
 use super::layers::Holdings;
-use crate::hash::mix_str;
+use crate::hash::{Layered, mix_str};
 use crate::{ConnectionId, OperationId, WorkerView};
 
 /// A worker's number, while it is known.
@@ -49,7 +49,7 @@ pub(super) struct Worker {
     /// Kept for what may follow what it has done.
     pub(super) lingers: Option<Duration>,
     /// All that it may be running, what was cancelled included.
-    pub(super) running: HashMap<OperationId, Held>,
+    pub(super) running: HashMap<OperationId, Held, Layered>,
     /// Slots that `running` takes.
     pub(super) used: u32,
     /// Light ones of `running`.
@@ -78,7 +78,7 @@ impl Worker {
             silent: false,
             watch: 0,
             lingers: None,
-            running: HashMap::new(),
+            running: HashMap::default(),
             used: 0,
             light: 0,
             holdings: Holdings::default(),
@@ -160,7 +160,7 @@ pub(super) struct Workers {
     all: Vec<Option<Worker>>,
     unused: Vec<WorkerIndex>,
     by_id: HashMap<Arc<str>, WorkerIndex>,
-    by_connection: HashMap<ConnectionId, WorkerIndex>,
+    by_connection: HashMap<ConnectionId, WorkerIndex, Layered>,
 }
 
 impl Workers {

@@ -1,10 +1,9 @@
 //! What must hold, whatever happens.
 
-use std::collections::HashMap;
-
 use ashlar_queue::{Assignment, OperationId, Record, RecordState};
 
 use super::load::{NAMESPACES, weight};
+use super::rng::Map;
 use super::time::Time;
 
 /// Seconds over which shares are compared.
@@ -36,7 +35,7 @@ struct Share {
 /// All that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
-    live: HashMap<OperationId, Live>,
+    live: Map<OperationId, Live>,
     shares: [[Share; NAMESPACES]; 2],
     fencing: u64,
     seconds: u64,

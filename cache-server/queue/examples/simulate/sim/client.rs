@@ -67,6 +67,12 @@ pub(crate) struct Whole {
     run: Option<(usize, u64)>,
 }
 
+/// An action's number: what its hash says in these simulations.
+pub(crate) fn number_of(action: &str) -> u64 {
+    let number = |text: Option<&str>| u64::from_str_radix(text.unwrap_or(""), 16).unwrap_or(0);
+    number(action.get(..16)) ^ number(action.get(16..))
+}
+
 impl Simulation {
     /// A build comes, and maybe once more a moment later.
     pub(crate) fn arrive(&mut self, arrival: Arrival) {
@@ -78,7 +84,7 @@ impl Simulation {
         };
         for (at, segment) in arrival.plan.segments.iter().enumerate() {
             let job = Job::Segment(arrival.plan.clone(), at);
-            self.jobs.insert(segment.action.clone(), job);
+            self.jobs.insert(number_of(&segment.action), job);
         }
         if arrival.whole {
             self.submit_whole(arrival, key);
@@ -107,9 +113,9 @@ impl Simulation {
 
     fn submit_whole(&mut self, arrival: Arrival, key: BuildKey) {
         let number = self.wholes.len();
-        let action: Arc<str> = format!("whole{number}").into();
+        let action: Arc<str> = format!("f{number:031x}").into();
         let operation = self.operation();
-        self.jobs.insert(action.clone(), Job::Whole(number));
+        self.jobs.insert(number_of(&action), Job::Whole(number));
         self.asked.insert(operation, Asked::Whole(number));
         let submission = Submission {
             build: key.clone(),
@@ -176,6 +182,7 @@ impl Simulation {
             }),
         );
         let index = self.runs.len();
+        self.live_runs += 1;
         self.runs.push(Some(Run {
             plan,
             key,
@@ -348,6 +355,7 @@ impl Simulation {
                 continue;
             }
             let known = run.plan.results.borrow()[at].map(u64::to_le_bytes);
+            let is_driven = run.driver.is_some();
             self.at(MS, Happening::Told(Event::Detach { waiter }));
             match end {
                 End::Done(done) if done.failed => {
@@ -365,6 +373,8 @@ impl Simulation {
                     self.report.builds_poisoned += 1;
                     self.end_run(index, false);
                 }
+                // A driver that was lost and does not know it: another has ended its build.
+                _ if is_driven => self.end_run(index, false),
                 _ => {
                     let why = format!("{operation} ended, and was wanted: {end:?}");
                     self.checks.wrong(why);
@@ -401,10 +411,16 @@ impl Simulation {
             self.at(MS, Happening::Told(Event::CancelBuild { build }));
         }
         self.let_go(index);
-        self.runs[index] = None;
+        self.forget_run(index);
         if let Some((number, machine, fencing)) = driver {
             self.wholes[number].run = None;
             self.driven(machine, fencing, !is_well);
+        }
+    }
+
+    fn forget_run(&mut self, index: usize) {
+        if self.runs[index].take().is_some() {
+            self.live_runs -= 1;
         }
     }
 
@@ -442,7 +458,7 @@ impl Simulation {
             }
             Leave::Forever => {
                 self.let_go(index);
-                self.runs[index] = None;
+                self.forget_run(index);
             }
             Leave::Away => {
                 self.let_go(index);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ashlar_queue::{Assignment, ConnectionId, Done, Effect, Event, Outcome, Submission};
 
+use super::client::number_of;
 use super::load::NAMESPACES;
 use super::machine::{Job, Machine, Task, Trouble};
 use super::rng::Rng;
@@ -257,7 +258,7 @@ impl Simulation {
             self.checks
                 .wrong(format!("{} got more than it has slots for", machine.id));
         }
-        let Some(job) = self.jobs.get(&submission.action.hash).cloned() else {
+        let Some(job) = self.jobs.get(&number_of(&submission.action.hash)).cloned() else {
             self.checks.wrong(format!("{assignment:?} is of nothing"));
             return;
         };

@@ -1,12 +1,13 @@
 //! A worker, as far as the queue can tell.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ashlar_queue::{Assignment, ConnectionId, Effect, Hello, Outcome, Submission};
 
 use super::load::Plan;
+use super::rng::Map;
 use super::time::Time;
 
 /// Layers that a machine keeps.
@@ -63,7 +64,7 @@ pub(crate) struct Machine {
     /// When the last message of each direction arrives: they keep their order.
     pub(crate) sent: Time,
     pub(crate) received: Time,
-    layers: HashMap<u64, u64>,
+    layers: Map<u64, u64>,
     tick: u64,
 }
 
@@ -87,7 +88,7 @@ impl Machine {
             inbox: Vec::new(),
             sent: 0,
             received: 0,
-            layers: HashMap::new(),
+            layers: Map::default(),
             tick: 0,
         }
     }

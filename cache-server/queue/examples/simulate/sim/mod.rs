@@ -22,7 +22,7 @@ pub(crate) mod rng;
 pub(crate) mod time;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use client::{Run, Whole};
 use load::{Arrival, Load, NAMESPACES, weight};
 use machine::{Job, Machine};
 use report::Report;
-use rng::Rng;
+use rng::{Map, Rng};
 use time::{MINUTE, MS, SECOND, Time, inside, outside};
 
 /// What to simulate.
@@ -69,11 +69,14 @@ impl Config {
             step: 20 * SECOND,
             faults: 1.0,
             leaders: 2,
-            burst: 1.0,
+            burst: 0.5,
             settings: settings(),
         }
     }
 }
+
+/// The server's timer.
+const TICK: Time = 5 * MS;
 
 fn settings() -> Settings {
     Settings {
@@ -156,7 +159,8 @@ pub(crate) enum Happening {
 struct Entry {
     at: Time,
     order: u64,
-    what: Happening,
+    // Boxed: the heap moves its entries about.
+    what: Box<Happening>,
 }
 
 impl PartialEq for Entry {
@@ -188,16 +192,18 @@ pub(crate) struct Simulation {
     pub(crate) load: Load,
     pub(crate) machines: Vec<Machine>,
     /// Whose stream it is, as the server sees it.
-    pub(crate) connections: HashMap<ConnectionId, usize>,
-    pub(crate) journal: HashMap<OperationId, Record>,
-    pub(crate) jobs: HashMap<Arc<str>, Job>,
+    pub(crate) connections: Map<ConnectionId, usize>,
+    pub(crate) journal: Map<OperationId, Record>,
+    pub(crate) jobs: Map<u64, Job>,
     pub(crate) runs: Vec<Option<Run>>,
+    /// Those that have not ended.
+    pub(crate) live_runs: usize,
     pub(crate) wholes: Vec<Whole>,
     /// Who waits for what.
-    pub(crate) waits: HashMap<OperationId, Vec<(usize, usize)>>,
+    pub(crate) waits: Map<OperationId, Vec<(usize, usize)>>,
     /// What was asked for and not answered.
-    pub(crate) asked: HashMap<OperationId, client::Asked>,
-    pub(crate) whole_of: HashMap<OperationId, usize>,
+    pub(crate) asked: Map<OperationId, client::Asked>,
+    pub(crate) whole_of: Map<OperationId, usize>,
     pub(crate) checks: Checks,
     pub(crate) report: Report,
     events: BinaryHeap<Reverse<Entry>>,
@@ -218,14 +224,15 @@ impl Simulation {
             now: 0,
             rng,
             machines,
-            connections: HashMap::new(),
-            journal: HashMap::new(),
-            jobs: HashMap::new(),
+            connections: Map::default(),
+            journal: Map::default(),
+            jobs: Map::default(),
             runs: Vec::new(),
+            live_runs: 0,
             wholes: Vec::new(),
-            waits: HashMap::new(),
-            asked: HashMap::new(),
-            whole_of: HashMap::new(),
+            waits: Map::default(),
+            asked: Map::default(),
+            whole_of: Map::default(),
             checks: Checks::default(),
             report: Report::default(),
             events: BinaryHeap::new(),
@@ -264,7 +271,7 @@ impl Simulation {
             if simulation.is_done() || entry.at > end {
                 break;
             }
-            simulation.happen(entry.what);
+            simulation.happen(*entry.what);
         }
         simulation.finish()
     }
@@ -275,7 +282,7 @@ impl Simulation {
         self.events.push(Reverse(Entry {
             at: self.now + after,
             order: self.order,
-            what,
+            what: Box::new(what),
         }));
     }
 
@@ -366,10 +373,10 @@ impl Simulation {
         }
     }
 
-    /// A namespace asks for much at once, for a tenth of the time.
+    /// A namespace asks for much at once, for a twentieth of the time.
     fn burst(&mut self) {
         let begin = self.config.load_time / 2;
-        if self.now > begin + self.config.load_time / 10 {
+        if self.now > begin + self.config.load_time / 20 {
             return;
         }
         let arrival = self.load.arrival_of(self.now, NAMESPACES - 1);
@@ -386,7 +393,8 @@ impl Simulation {
             self.carry_out(effect);
         }
         if let Some(wake) = self.queue.next_wake() {
-            let wake = inside(wake).max(self.now);
+            // As a server's timers are: no finer than some milliseconds.
+            let wake = inside(wake).max(self.now + TICK);
             if self.wake.is_none_or(|before| wake < before) {
                 self.wake = Some(wake);
                 self.at(wake - self.now, Happening::Wake);
@@ -454,7 +462,7 @@ impl Simulation {
     }
 
     fn is_done(&self) -> bool {
-        self.is_over && self.runs.iter().all(Option::is_none) && self.checks.live() == 0
+        self.is_over && self.live_runs == 0 && self.checks.live() == 0
     }
 
     fn finish(mut self) -> Report {

@@ -1,5 +1,8 @@
 //! Chance that is the same for the same seed.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
 /// SplitMix64.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
@@ -51,3 +54,28 @@ impl Rng {
         from + self.below(to.saturating_sub(from))
     }
 }
+
+/// Hashes numbers that are of our own making.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0_u8; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = Rng(self.0 ^ number).next();
+    }
+}
+
+/// A map by such numbers.
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Quick>>;

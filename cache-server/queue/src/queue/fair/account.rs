@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{BuildKey, Submission};
+use crate::BuildKey;
 
 /// What a grant is charged at once: without it all slots that come free in one moment would go to
 /// the same one.
@@ -16,75 +16,43 @@ const IDLE_ROUNDS: u8 = 10;
 /// A usual weight.
 const USUAL: u32 = 100;
 
+/// An account's number. It stays as long as operations are charged to it that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::queue) struct AccountId(u32);
+
 /// Whose work it is: where it is charged.
 #[derive(Debug, Clone)]
 pub(in crate::queue) struct Owner {
-    /// `os/arch`, as required.
-    pub(in crate::queue) platform: Arc<str>,
     /// The build that asked first.
     pub(in crate::queue) build: BuildKey,
+    /// The accounts: of the platform, the namespace, the user, the build.
+    pub(super) path: [AccountId; 4],
     /// Powers of two by which priority changes what the build is charged.
-    pub(in crate::queue) dearer: i8,
+    dearer: i8,
 }
 
-impl Owner {
-    pub(in crate::queue) fn new(
-        platform: Arc<str>,
-        build: BuildKey,
-        submission: &Submission,
-    ) -> Self {
-        let dearer = i8::try_from((submission.priority / 10).clamp(-4, 4)).unwrap_or(0);
-        Self {
-            platform,
-            build,
-            dearer,
-        }
-    }
-}
-
-/// One account, and those below it.
-#[derive(Debug, Default)]
+/// One account.
+#[derive(Debug)]
 struct Account {
+    name: Arc<str>,
+    above: Option<AccountId>,
+    below: HashMap<Arc<str>, AccountId>,
     /// What it had, in microseconds at the usual weight.
     used: u64,
     /// Where those below are: what the last one that was chosen had then. Never goes back.
     level: u64,
-    /// Operations below that have not ended.
+    /// Operations that have not ended.
     live: usize,
     /// How often it was found idle.
     idle: u8,
-    below: HashMap<Arc<str>, Self>,
-}
-
-impl Account {
-    /// Whoever comes back starts where the others are.
-    fn rise(&mut self, name: &Arc<str>) -> u64 {
-        let level = self.level;
-        let account = self.below.entry(name.clone()).or_default();
-        account.used = account.used.max(level);
-        account.used
-    }
-
-    fn forget_idle(&mut self) {
-        let level = self.level;
-        // One that is ahead of the others must not come back as if it had had nothing; but where
-        // nobody follows, the level does not rise, so it is forgotten some time.
-        self.below.retain(|_, account| {
-            account.forget_idle();
-            account.idle = if account.live > 0 {
-                0
-            } else {
-                account.idle.saturating_add(1)
-            };
-            account.live > 0 || (account.used > level && account.idle < IDLE_ROUNDS)
-        });
-    }
 }
 
 /// The accounts of all.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Accounts {
-    platforms: HashMap<Arc<str>, Account>,
+    all: Vec<Option<Account>>,
+    unused: Vec<AccountId>,
+    platforms: HashMap<Arc<str>, AccountId>,
     /// Shares of namespaces and users; 100 is usual.
     namespaces: HashMap<Arc<str>, u32>,
     users: HashMap<Arc<str>, u32>,
@@ -102,9 +70,9 @@ impl Accounts {
         users: HashMap<Arc<str>, u32>,
     ) -> Self {
         Self {
-            platforms: HashMap::new(),
             namespaces,
             users,
+            ..Self::default()
         }
     }
 
@@ -117,28 +85,87 @@ impl Accounts {
         self.users = users;
     }
 
-    /// An operation has come.
-    pub(in crate::queue) fn open(&mut self, owner: &Owner) {
-        self.each(owner, |account| account.live += 1);
+    fn get(&self, id: AccountId) -> Option<&Account> {
+        self.all.get(id.0 as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: AccountId) -> Option<&mut Account> {
+        self.all.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// An operation has come: its accounts, and what it is charged by its priority.
+    pub(in crate::queue) fn open(
+        &mut self,
+        platform: &Arc<str>,
+        build: BuildKey,
+        priority: i32,
+    ) -> Owner {
+        let dearer = i8::try_from((priority / 10).clamp(-4, 4)).unwrap_or(0);
+        let platform = self.account(None, platform);
+        let namespace = self.account(Some(platform), &build.namespace);
+        let user = self.account(Some(namespace), &build.user);
+        let last = self.account(Some(user), &build.build);
+        let owner = Owner {
+            build,
+            path: [platform, namespace, user, last],
+            dearer,
+        };
+        for id in owner.path {
+            if let Some(account) = self.get_mut(id) {
+                account.live += 1;
+            }
+        }
+        owner
+    }
+
+    /// An account, new if need be. It must be made live before others are forgotten.
+    fn account(&mut self, above: Option<AccountId>, name: &Arc<str>) -> AccountId {
+        let known = match above {
+            Some(above) => self.get(above).and_then(|above| above.below.get(name)),
+            None => self.platforms.get(name),
+        };
+        if let Some(&known) = known {
+            return known;
+        }
+        let account = Account {
+            name: name.clone(),
+            above,
+            below: HashMap::new(),
+            used: 0,
+            level: 0,
+            live: 0,
+            idle: 0,
+        };
+        let id = match self.unused.pop() {
+            Some(id) => {
+                self.all[id.0 as usize] = Some(account);
+                id
+            }
+            None => {
+                let id = AccountId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+                self.all.push(Some(account));
+                id
+            }
+        };
+        match above {
+            Some(above) => {
+                if let Some(above) = self.get_mut(above) {
+                    above.below.insert(name.clone(), id);
+                }
+            }
+            None => {
+                self.platforms.insert(name.clone(), id);
+            }
+        }
+        id
     }
 
     /// An operation has ended.
     pub(in crate::queue) fn close(&mut self, owner: &Owner) {
-        self.each(owner, |account| {
-            account.live = account.live.saturating_sub(1)
-        });
-    }
-
-    fn each(&mut self, owner: &Owner, mut change: impl FnMut(&mut Account)) {
-        let mut account = self.platforms.entry(owner.platform.clone()).or_default();
-        change(account);
-        for name in [
-            &owner.build.namespace,
-            &owner.build.user,
-            &owner.build.build,
-        ] {
-            account = account.below.entry(name.clone()).or_default();
-            change(account);
+        for id in owner.path {
+            if let Some(account) = self.get_mut(id) {
+                account.live = account.live.saturating_sub(1);
+            }
         }
     }
 
@@ -158,63 +185,90 @@ impl Accounts {
             // Nothing is free: who pays nothing would stay the next for ever.
             by_priority.max(1),
         ];
-        let mut account = self.platforms.entry(owner.platform.clone()).or_default();
-        for (name, amount) in [&key.namespace, &key.user, &key.build]
-            .into_iter()
-            .zip(amounts)
-        {
-            account = account.below.entry(name.clone()).or_default();
-            account.used = account.used.saturating_add(amount);
+        for (&id, amount) in owner.path[1..].iter().zip(amounts) {
+            if let Some(account) = self.get_mut(id) {
+                account.used = account.used.saturating_add(amount);
+            }
         }
     }
 
     /// It was chosen: others that come start from here.
     pub(in crate::queue) fn chosen(&mut self, owner: &Owner) {
-        let mut account = self.platforms.entry(owner.platform.clone()).or_default();
-        for name in [
-            &owner.build.namespace,
-            &owner.build.user,
-            &owner.build.build,
-        ] {
-            let used = account.below.get(name).map_or(0, |below| below.used);
-            account.level = account.level.max(used);
-            account = account.below.entry(name.clone()).or_default();
+        for pair in owner.path.windows(2) {
+            let used = self.used(pair[1]);
+            if let Some(above) = self.get_mut(pair[0]) {
+                above.level = above.level.max(used);
+            }
         }
     }
 
-    /// Whoever has nothing in an order and comes into it starts where the others are. `path` is
-    /// namespace, user, build, or the first one or two of them.
-    pub(in crate::queue) fn rise(&mut self, platform: &Arc<str>, path: &[&Arc<str>]) -> u64 {
-        let mut account = self.platforms.entry(platform.clone()).or_default();
-        let Some((last, before)) = path.split_last() else {
-            return 0;
-        };
-        for name in before {
-            account = account.below.entry((*name).clone()).or_default();
-        }
-        account.rise(last)
+    /// Whoever has nothing in an order and comes into it starts where the others are.
+    pub(super) fn rise(&mut self, id: AccountId) -> u64 {
+        let above = self.get(id).and_then(|account| account.above);
+        let level = above
+            .and_then(|above| self.get(above))
+            .map_or(0, |above| above.level);
+        self.get_mut(id).map_or(0, |account| {
+            account.used = account.used.max(level);
+            account.used
+        })
     }
 
     /// What someone has had.
-    pub(in crate::queue) fn used(&self, platform: &str, path: &[&str]) -> u64 {
-        let Some(mut account) = self.platforms.get(platform) else {
-            return 0;
-        };
-        for &name in path {
-            match account.below.get(name) {
-                Some(below) => account = below,
-                None => return 0,
-            }
-        }
-        account.used
+    pub(super) fn used(&self, id: AccountId) -> u64 {
+        self.get(id).map_or(0, |account| account.used)
     }
 
-    /// Accounts of those that have nothing to do, and nothing to make up for, go.
+    /// Whose it is.
+    pub(super) fn name(&self, id: AccountId) -> &str {
+        self.get(id).map_or("", |account| &*account.name)
+    }
+
+    /// Accounts of those that have nothing to do, and nothing to make up for, go: those at the
+    /// bottom first, the others in later rounds.
     pub(in crate::queue) fn forget_idle(&mut self) {
-        for platform in self.platforms.values_mut() {
-            platform.forget_idle();
+        for at in 0..self.all.len() {
+            let Some(Some(account)) = self.all.get(at) else {
+                continue;
+            };
+            let level = account
+                .above
+                .and_then(|id| self.get(id))
+                .map_or(u64::MAX, |up| up.level);
+            let Some(Some(account)) = self.all.get_mut(at) else {
+                continue;
+            };
+            account.idle = if account.live > 0 {
+                0
+            } else {
+                account.idle.saturating_add(1)
+            };
+            // One that is ahead of the others must not come back as if it had had nothing; but
+            // where nobody follows the level does not rise, so it is forgotten some time.
+            let is_even = account.used <= level || account.idle >= IDLE_ROUNDS;
+            if account.live > 0 || !account.below.is_empty() || !is_even {
+                continue;
+            }
+            let Some(account) = self.all[at].take() else {
+                continue;
+            };
+            self.unused
+                .push(AccountId(u32::try_from(at).unwrap_or(u32::MAX)));
+            match account.above {
+                Some(above) => {
+                    if let Some(above) = self.get_mut(above) {
+                        above.below.remove(&account.name);
+                    }
+                }
+                None => {
+                    self.platforms.remove(&account.name);
+                }
+            }
         }
-        self.platforms
-            .retain(|_, account| account.live > 0 || !account.below.is_empty());
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.all.iter().flatten().count()
     }
 }

@@ -1,11 +1,11 @@
 //! What waits in a class, in order.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::Accounts;
-use crate::{BuildKey, OperationId};
+use super::account::{AccountId, Accounts, Owner};
+use crate::OperationId;
+use crate::hash::Layered;
 
 /// The order within a build: when it came, moved by its priority; then the order of coming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,21 +17,32 @@ pub(in crate::queue) struct Urgency {
 }
 
 /// Where an operation is in an order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(in crate::queue) struct Place {
-    /// Whose it is.
-    pub(in crate::queue) build: BuildKey,
+    /// Of its namespace, user and build.
+    accounts: [AccountId; 3],
     /// Its order within its build.
-    pub(in crate::queue) urgency: Urgency,
+    urgency: Urgency,
     /// Since when it waits.
-    pub(in crate::queue) since: Duration,
+    since: Duration,
 }
 
-/// Names in the order of their accounts, as those were when they were last looked at.
+impl Place {
+    pub(in crate::queue) const fn new(owner: &Owner, urgency: Urgency, since: Duration) -> Self {
+        let [_, namespace, user, build] = owner.path;
+        Self {
+            accounts: [namespace, user, build],
+            urgency,
+            since,
+        }
+    }
+}
+
+/// Accounts in the order of what they had when they were last looked at.
 #[derive(Debug)]
 struct Level<N> {
-    order: BTreeSet<(u64, Arc<str>)>,
-    nodes: HashMap<Arc<str>, Node<N>>,
+    order: BTreeSet<(u64, AccountId)>,
+    nodes: HashMap<AccountId, Node<N>, Layered>,
 }
 
 #[derive(Debug, Default)]
@@ -47,34 +58,34 @@ impl<N> Default for Level<N> {
     fn default() -> Self {
         Self {
             order: BTreeSet::new(),
-            nodes: HashMap::new(),
+            nodes: HashMap::default(),
         }
     }
 }
 
 impl<N: Default> Level<N> {
-    /// One more below `name`; who was not there comes in with what `used` says.
-    fn enter(&mut self, name: &Arc<str>, used: impl FnOnce() -> u64) -> &mut N {
-        let node = self.nodes.entry(name.clone()).or_default();
+    /// One more below `id`; who was not there starts where the others are.
+    fn enter(&mut self, id: AccountId, accounts: &mut Accounts) -> &mut N {
+        let node = self.nodes.entry(id).or_default();
         if node.count == 0 {
-            node.seen = used();
-            self.order.insert((node.seen, name.clone()));
+            node.seen = accounts.rise(id);
+            self.order.insert((node.seen, id));
         }
         node.count += 1;
         &mut node.inner
     }
 
-    /// One less below `name`.
-    fn leave(&mut self, name: &Arc<str>, change: impl FnOnce(&mut N)) {
-        let Some(node) = self.nodes.get_mut(name) else {
+    /// One less below `id`.
+    fn leave(&mut self, id: AccountId, change: impl FnOnce(&mut N)) {
+        let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
         change(&mut node.inner);
         node.count = node.count.saturating_sub(1);
         if node.count == 0 {
             let seen = node.seen;
-            self.nodes.remove(name);
-            self.order.remove(&(seen, name.clone()));
+            self.nodes.remove(&id);
+            self.order.remove(&(seen, id));
         }
     }
 
@@ -82,25 +93,25 @@ impl<N: Default> Level<N> {
     fn first(
         &mut self,
         most: usize,
-        wanted: &dyn Fn(&str) -> bool,
-        used: &dyn Fn(&str) -> u64,
-    ) -> Vec<(u64, Arc<str>)> {
+        accounts: &Accounts,
+        wanted: &dyn Fn(AccountId) -> bool,
+    ) -> Vec<(u64, AccountId)> {
         loop {
             let found: Vec<_> = self
                 .order
                 .iter()
-                .filter(|(_, name)| wanted(name))
+                .filter(|(_, id)| wanted(*id))
                 .take(most)
-                .cloned()
+                .copied()
                 .collect();
             let mut is_right = true;
-            for (seen, name) in &found {
-                let is = used(name);
-                if is > *seen {
+            for &(seen, id) in &found {
+                let is = accounts.used(id);
+                if is > seen {
                     is_right = false;
-                    self.order.remove(&(*seen, name.clone()));
-                    self.order.insert((is, name.clone()));
-                    if let Some(node) = self.nodes.get_mut(name) {
+                    self.order.remove(&(seen, id));
+                    self.order.insert((is, id));
+                    if let Some(node) = self.nodes.get_mut(&id) {
                         node.seen = is;
                     }
                 }
@@ -111,8 +122,8 @@ impl<N: Default> Level<N> {
         }
     }
 
-    fn get_mut(&mut self, name: &str) -> Option<&mut N> {
-        self.nodes.get_mut(name).map(|node| &mut node.inner)
+    fn get_mut(&mut self, id: AccountId) -> Option<&mut N> {
+        self.nodes.get_mut(&id).map(|node| &mut node.inner)
     }
 }
 
@@ -122,6 +133,8 @@ type Operations = BTreeSet<(Urgency, OperationId)>;
 struct Namespace {
     users: Level<Level<Operations>>,
     ages: BTreeSet<(Duration, OperationId)>,
+    /// When it last got something.
+    fed: Duration,
 }
 
 /// What waits in a class.
@@ -140,32 +153,21 @@ impl Ready {
         &mut self,
         operation: OperationId,
         place: &Place,
-        platform: &Arc<str>,
         accounts: &mut Accounts,
     ) {
-        let BuildKey {
-            namespace,
-            user,
-            build,
-        } = &place.build;
-        let inner = self
-            .namespaces
-            .enter(namespace, || accounts.rise(platform, &[namespace]));
+        let [namespace, user, build] = place.accounts;
+        let inner = self.namespaces.enter(namespace, accounts);
         inner.ages.insert((place.since, operation));
         inner
             .users
-            .enter(user, || accounts.rise(platform, &[namespace, user]))
-            .enter(build, || accounts.rise(platform, &[namespace, user, build]))
+            .enter(user, accounts)
+            .enter(build, accounts)
             .insert((place.urgency, operation));
         self.len += 1;
     }
 
     pub(in crate::queue) fn remove(&mut self, operation: OperationId, place: &Place) {
-        let BuildKey {
-            namespace,
-            user,
-            build,
-        } = &place.build;
+        let [namespace, user, build] = place.accounts;
         let mut removed = false;
         self.namespaces.leave(namespace, |inner| {
             inner.ages.remove(&(place.since, operation));
@@ -179,46 +181,54 @@ impl Ready {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// The operation that has waited longest.
-    pub(in crate::queue) fn oldest(
+    /// The namespace that has got nothing for longest: since when, and what of it has waited for
+    /// longest.
+    pub(in crate::queue) fn hungriest(
         &self,
-        wanted: &dyn Fn(&str) -> bool,
+        accounts: &Accounts,
+        serves: &dyn Fn(&str) -> bool,
     ) -> Option<(Duration, OperationId)> {
         self.namespaces
             .nodes
             .iter()
-            .filter(|(name, _)| wanted(name))
-            .filter_map(|(_, node)| node.inner.ages.first().copied())
+            .filter(|&(&id, _)| serves(accounts.name(id)))
+            .filter_map(|(_, node)| {
+                let &(since, operation) = node.inner.ages.first()?;
+                Some((since.max(node.inner.fed), operation))
+            })
             .min()
+    }
+
+    /// A namespace has got something.
+    pub(in crate::queue) fn feed(&mut self, place: &Place, time: Duration) {
+        if let Some(inner) = self.namespaces.get_mut(place.accounts[0]) {
+            inner.fed = time;
+        }
     }
 
     /// About how many are given out before an operation: those of its build that are more urgent,
     /// and as many of each build, user and namespace beside it.
     pub(in crate::queue) fn before(&self, operation: OperationId, place: &Place) -> usize {
-        fn beside<N>(level: &Level<N>, own: &Arc<str>, within: usize) -> usize {
-            let others = level.nodes.iter().filter(|(name, _)| *name != own);
+        fn beside<N>(level: &Level<N>, own: AccountId, within: usize) -> usize {
+            let others = level.nodes.iter().filter(|&(&id, _)| id != own);
             within
                 + others
                     .map(|(_, node)| node.count.min(within + 1))
                     .sum::<usize>()
         }
-        let BuildKey {
-            namespace,
-            user,
-            build,
-        } = &place.build;
+        let [namespace, user, build] = place.accounts;
         let Some(users) = self
             .namespaces
             .nodes
-            .get(namespace)
+            .get(&namespace)
             .map(|node| &node.inner.users)
         else {
             return 0;
         };
-        let Some(builds) = users.nodes.get(user).map(|node| &node.inner) else {
+        let Some(builds) = users.nodes.get(&user).map(|node| &node.inner) else {
             return 0;
         };
-        let Some(operations) = builds.nodes.get(build).map(|node| &node.inner) else {
+        let Some(operations) = builds.nodes.get(&build).map(|node| &node.inner) else {
             return 0;
         };
         let first = operations.range(..(place.urgency, operation)).count();
@@ -230,41 +240,37 @@ impl Ready {
     /// The next operations of several classes of one platform together.
     pub(in crate::queue) fn next(
         classes: &mut [Self],
-        platform: &str,
         accounts: &Accounts,
         serves: &dyn Fn(&str) -> bool,
         most: usize,
     ) -> Vec<OperationId> {
+        let all = |_| true;
+        let served = |id| serves(accounts.name(id));
         let mut found = Vec::new();
         // Nearly always the first build has enough.
         for width in [1, most] {
             found.clear();
-            let namespaces = merged(classes.iter_mut().map(|ready| {
-                ready
-                    .namespaces
-                    .first(width, serves, &|name| accounts.used(platform, &[name]))
-            }));
+            let namespaces = merged(
+                classes
+                    .iter_mut()
+                    .map(|ready| ready.namespaces.first(width, accounts, &served)),
+            );
             for namespace in namespaces.into_iter().take(width) {
                 let users = merged(classes.iter_mut().filter_map(|ready| {
-                    let users = &mut ready.namespaces.get_mut(&namespace)?.users;
-                    Some(users.first(width, &|_| true, &|name| {
-                        accounts.used(platform, &[&namespace, name])
-                    }))
+                    let users = &mut ready.namespaces.get_mut(namespace)?.users;
+                    Some(users.first(width, accounts, &all))
                 }));
                 for user in users.into_iter().take(width) {
                     let builds = merged(classes.iter_mut().filter_map(|ready| {
-                        let users = &mut ready.namespaces.get_mut(&namespace)?.users;
-                        Some(users.get_mut(&user)?.first(width, &|_| true, &|name| {
-                            accounts.used(platform, &[&namespace, &user, name])
-                        }))
+                        let users = &mut ready.namespaces.get_mut(namespace)?.users;
+                        Some(users.get_mut(user)?.first(width, accounts, &all))
                     }));
                     for build in builds.into_iter().take(width) {
-                        let mut operations: Vec<_> = classes
-                            .iter_mut()
-                            .filter_map(|ready| {
-                                let users = &mut ready.namespaces.get_mut(&namespace)?.users;
-                                users.get_mut(&user)?.get_mut(&build)
-                            })
+                        let of_build = classes.iter_mut().filter_map(|ready| {
+                            let users = &mut ready.namespaces.get_mut(namespace)?.users;
+                            users.get_mut(user)?.get_mut(build)
+                        });
+                        let mut operations: Vec<_> = of_build
                             .flat_map(|operations| operations.iter().take(most).copied())
                             .collect();
                         operations.sort_unstable();
@@ -281,18 +287,21 @@ impl Ready {
     }
 }
 
-/// Names of several lists in the order of their accounts, each once.
-fn merged(lists: impl Iterator<Item = Vec<(u64, Arc<str>)>>) -> Vec<Arc<str>> {
-    let mut lists: Vec<_> = lists.filter(|list| !list.is_empty()).collect();
-    if lists.len() == 1 {
-        return lists
-            .swap_remove(0)
-            .into_iter()
-            .map(|(_, name)| name)
-            .collect();
+/// Accounts of several lists in order, each once.
+fn merged(lists: impl Iterator<Item = Vec<(u64, AccountId)>>) -> Vec<AccountId> {
+    let mut all: Vec<(u64, AccountId)> = Vec::new();
+    let mut count = 0;
+    for list in lists.filter(|list| !list.is_empty()) {
+        count += 1;
+        if count == 1 {
+            all = list;
+        } else {
+            all.extend(list);
+        }
     }
-    let mut all: Vec<_> = lists.into_iter().flatten().collect();
-    all.sort_unstable();
-    all.dedup();
-    all.into_iter().map(|(_, name)| name).collect()
+    if count > 1 {
+        all.sort_unstable();
+        all.dedup();
+    }
+    all.into_iter().map(|(_, id)| id).collect()
 }

@@ -11,14 +11,17 @@ use crate::queue::operation::{Hold, Operation};
 use crate::queue::worker::{Worker, WorkerIndex};
 
 /// Holders of one layer that are looked at, and workers in all.
-const HOLDERS: usize = 64;
-const LOOKS: usize = 192;
+const HOLDERS: usize = 48;
+const LOOKS: usize = 128;
+
+/// Free workers that lack nothing: among so many the least loaded is taken.
+const ENOUGH: usize = 4;
 
 /// Free workers that are looked at on the ring.
-const RING: usize = 24;
+const RING: usize = 16;
 
 /// Holders that are looked at to know whether waiting is worth while.
-const PROBES: usize = 16;
+const PROBES: usize = 8;
 
 /// Waiting for less is not worth while.
 const LEAST_HOLD: Duration = Duration::from_millis(10);
@@ -146,6 +149,7 @@ impl Queue {
         let mut above: u64 = 0;
         let last = operation.inputs.len().saturating_sub(1);
         let mut least = u64::MAX;
+        let mut enough = ENOUGH;
         for (at, input) in operation.inputs.iter().enumerate().rev() {
             if !self.settings.placement || least <= above || looks == 0 {
                 break;
@@ -164,6 +168,12 @@ impl Queue {
                     continue;
                 }
                 least = look(index, worker);
+                if least == 0 {
+                    enough -= 1;
+                    if enough == 0 {
+                        break;
+                    }
+                }
             }
             above = above.saturating_add(input.bytes);
         }

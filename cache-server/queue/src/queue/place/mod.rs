@@ -23,7 +23,7 @@ use crate::OperationId;
 /// turn: with 16 of them one that fits is likely, and nobody waits for long.
 const WALK: usize = 16;
 
-/// Every how many decisions of a kind of workers go to what has waited too long.
+/// Every how many decisions of a kind of workers go to who got nothing for too long.
 const OVERDUE_TURN: u32 = 4;
 
 impl Queue {
@@ -48,11 +48,12 @@ impl Queue {
         };
         if held.submission.light {
             class.light.insert((held.urgency.sequence, operation));
+            self.waiting_light += 1;
         } else {
-            let platform = class.platform.clone();
             class
                 .ready
-                .insert(operation, &held.place(), &platform, &mut self.accounts);
+                .insert(operation, &held.place(), &mut self.accounts);
+            self.waiting += 1;
         }
     }
 
@@ -66,8 +67,10 @@ impl Queue {
         };
         if held.submission.light {
             class.light.remove(&(held.urgency.sequence, operation));
+            self.waiting_light = self.waiting_light.saturating_sub(1);
         } else {
             class.ready.remove(operation, &held.place());
+            self.waiting = self.waiting.saturating_sub(1);
         }
     }
 
@@ -111,8 +114,10 @@ impl Queue {
 
     /// Gives a worker what it has room for.
     pub(super) fn offer(&mut self, index: WorkerIndex) {
-        self.offer_light(index);
-        loop {
+        if self.waiting_light > 0 {
+            self.offer_light(index);
+        }
+        while self.waiting > 0 {
             let Some(worker) = self.workers.get(index) else {
                 return;
             };
@@ -203,7 +208,9 @@ impl Queue {
         }
     }
 
-    /// What has waited for too long, now and then.
+    /// What a namespace that gets nothing wants, now and then. Accounts alone starve nobody among
+    /// those that want the same workers; this is for those who want different ones, each a part of
+    /// what others want.
     fn overdue(&mut self, kind_id: KindId) -> Option<OperationId> {
         let kind = self.kinds.kind_mut(kind_id)?;
         kind.turn = kind.turn.wrapping_add(1);
@@ -217,7 +224,7 @@ impl Queue {
             .iter()
             .filter_map(|&class| self.kinds.class(class));
         let (since, oldest) = classes
-            .filter_map(|class| class.ready.oldest(&serves))
+            .filter_map(|class| class.ready.hungriest(&self.accounts, &serves))
             .min()?;
         (self.clock.time().saturating_sub(since) >= self.settings.overdue).then_some(oldest)
     }
@@ -259,7 +266,7 @@ impl Queue {
                     orders.push(std::mem::take(&mut class.ready));
                 }
             }
-            let found = Ready::next(&mut orders, platform, &self.accounts, &serves, WALK);
+            let found = Ready::next(&mut orders, &self.accounts, &serves, WALK);
             for (id, ready) in ids.into_iter().zip(orders) {
                 if let Some(class) = self.kinds.class_mut(id) {
                     class.ready = ready;
