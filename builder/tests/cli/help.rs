@@ -2,8 +2,13 @@
 
 use super::environment::TestEnvironment;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 23] = [
     "build",
+    "submit",
+    "logs",
+    "wait",
+    "cancel",
+    "builds",
     "run",
     "images",
     "tag",

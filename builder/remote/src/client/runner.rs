@@ -14,6 +14,7 @@ use ashlar_engine::segment::{
 use ashlar_model::cas::CasDigest;
 use ashlar_model::digest::{BlobDigest, DiffId};
 use ashlar_model::executor::{BoxFuture, StepError, StepExecutor};
+use ashlar_model::reference::Reference;
 use ashlar_model::step::Selection;
 use ashlar_proto::wire::farm::{Event, event};
 use ashlar_store::home::Home;
@@ -183,7 +184,7 @@ impl FarmRunner {
         let order = DeliveryOrder::encode(built, pushes, &self.home, self);
         let order = order.ok_or(FarmError::Malformed("an image that no build has made"))??;
         let inputs: Vec<(DiffId, u64)> = built.layers.iter().filter_map(moved).collect();
-        let name = push_name(pushes);
+        let name = format!("pushing {}", names_of(pushes));
         let work = self.image_work(WorkKind::Delivery, order.bytes, prepared, (name, inputs));
         let outcome = self.client.run(&work, events).await?;
         ImageOutcome::decode(&outcome.bytes)
@@ -200,8 +201,9 @@ impl FarmRunner {
         self.send_all(prepared, warn).await?;
         let order = BuildOrder::encode(prepared, no_cache, pushes, (&self.home, self))?;
         let name = match pushes {
-            [] => "a build without a name".to_owned(),
-            pushes => push_name(pushes),
+            // Its results are wanted in the cache.
+            [] => prepared.plan.graph.node(prepared.target).name.to_string(),
+            pushes => names_of(pushes),
         };
         let mut work = self.image_work(WorkKind::Build, order.bytes, prepared, (name, Vec::new()));
         work.placement.light = true;
@@ -361,11 +363,11 @@ impl ContextNames for FarmRunner {
     }
 }
 
-/// How people call an image on its way to registries.
-fn push_name(pushes: &[Push]) -> String {
+/// The names that an image gets in registries.
+fn names_of(pushes: &[Push]) -> String {
     let names = pushes.iter().flat_map(|push| &push.options.names);
-    let names: Vec<String> = names.map(|name| name.familiar().to_string()).collect();
-    format!("pushing {}", names.join(", "))
+    let names: Vec<String> = names.map(Reference::familiar).collect();
+    names.join(", ")
 }
 
 /// Warnings of this side, among those of the work.
