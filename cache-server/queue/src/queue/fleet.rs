@@ -1,6 +1,6 @@
 //! Workers: coming, going, and what they say of themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,10 +88,7 @@ impl Queue {
     /// A worker says what it still runs; what the queue thinks beyond that is not so.
     fn reconcile(&mut self, index: WorkerIndex, connection: ConnectionId, running: &[Assignment]) {
         let lease = self.clock.time() + self.settings.lease;
-        let said: HashMap<OperationId, u64> = running
-            .iter()
-            .map(|assignment| (assignment.operation, assignment.fencing))
-            .collect();
+        let said: HashSet<Assignment> = running.iter().copied().collect();
         for &assignment in running {
             let Assignment { operation, fencing } = assignment;
             let is_current = self.is_current(operation, fencing);
@@ -126,7 +123,12 @@ impl Queue {
         let mut missed: Vec<(OperationId, u64, Missed)> = worker
             .running
             .iter()
-            .filter(|(operation, held)| said.get(operation) != Some(&held.fencing))
+            .filter(|&(&operation, held)| {
+                !said.contains(&Assignment {
+                    operation,
+                    fencing: held.fencing,
+                })
+            })
             .map(|(&operation, held)| {
                 let missed = if held.known {
                     Missed::Dropped
@@ -147,7 +149,7 @@ impl Queue {
             if !self.is_current(operation, fencing) {
                 continue;
             }
-            self.charge(operation);
+            self.settle_account(operation);
             match missed {
                 Missed::Dropped => {
                     let message = "it came back without it".into();

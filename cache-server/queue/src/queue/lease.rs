@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Queue;
-use super::fair::DEPOSIT;
 use super::operation::{Running, State};
 use super::timers::Timer;
 use super::worker::{Held, WorkerIndex};
@@ -12,6 +11,10 @@ use crate::{Assignment, ConnectionId, Effect, Failure, OperationId};
 
 /// How much one operation says about how long they take.
 const PACE: u32 = 64;
+
+/// What a grant is charged at least, and at most, before it has run.
+const LEAST_DEPOSIT: Duration = Duration::from_millis(10);
+const MOST_DEPOSIT: Duration = Duration::from_secs(60);
 
 /// What takes longer counts as that.
 const MOST_PACE: Duration = Duration::from_secs(3600);
@@ -34,6 +37,7 @@ impl Queue {
         let fencing = self.next_fencing;
         self.next_fencing += 1;
         let light = operation.submission.light;
+        let deposit = self.pace.clamp(LEAST_DEPOSIT, MOST_DEPOSIT);
         let lease = time + self.settings.lease;
         worker.hold(
             id,
@@ -57,7 +61,7 @@ impl Queue {
             worker_name: worker.name.clone(),
             fencing,
             since: time,
-            charged: time + DEPOSIT,
+            charged: time + deposit,
         };
         let attempt = operation.attempt();
         let started = Effect::Started {
@@ -77,7 +81,7 @@ impl Queue {
         };
         if !light {
             self.accounts.chosen(&operation.owner);
-            self.accounts.charge(&operation.owner, DEPOSIT);
+            self.accounts.charge(&operation.owner, deposit);
             if let Some(class) = operation
                 .class
                 .and_then(|class| self.kinds.class_mut(class))
@@ -144,6 +148,31 @@ impl Queue {
         }
     }
 
+    /// Charges what an operation has run that does not run any more, no less and no more.
+    pub(super) fn settle_account(&mut self, id: OperationId) {
+        self.charge(id);
+        let time = self.clock.time();
+        let Some(operation) = self.operations.get_mut(&id) else {
+            return;
+        };
+        let place = operation.place();
+        let State::Running(running) = &mut operation.state else {
+            return;
+        };
+        let left = running.charged.saturating_sub(time);
+        if left.is_zero() || operation.submission.light {
+            return;
+        }
+        running.charged = time;
+        self.accounts.refund(&operation.owner, left);
+        if let Some(class) = operation
+            .class
+            .and_then(|class| self.kinds.class_mut(class))
+        {
+            class.ready.refunded(&place, &self.accounts);
+        }
+    }
+
     /// Takes note of how long an operation ran.
     pub(super) fn keep_pace(&mut self, id: OperationId) {
         let time = self.clock.time();
@@ -194,7 +223,7 @@ impl Queue {
         self.relist(index);
         if self.is_current(id, fencing) {
             self.counts.lost += 1;
-            self.charge(id);
+            self.settle_account(id);
             let message: Arc<str> = if connection.is_some() {
                 "it stopped saying that it runs it".into()
             } else {

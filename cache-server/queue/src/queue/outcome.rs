@@ -83,14 +83,27 @@ impl Queue {
             self.offer(index);
             return;
         }
-        self.charge(id);
+        self.settle_account(id);
         self.keep_pace(id);
-        let mut follows = false;
-        match outcome {
-            Outcome::Done(done) => {
-                follows = !done.failed && held.is_some_and(|held| !held.light);
-                self.end(id, End::Done(done));
+        let taken = Effect::OutcomeTaken {
+            connection,
+            assignment,
+            too_late: false,
+        };
+        if let Outcome::Done(done) = outcome {
+            let follows = !done.failed && held.is_some_and(|held| !held.light);
+            // The journal has it before the worker may forget it.
+            self.end(id, End::Done(done));
+            self.effects.push(taken);
+            if follows {
+                self.linger(index);
             }
+            self.offer(index);
+            return;
+        }
+        // Before anything that the worker may be given for it.
+        self.effects.push(taken);
+        match outcome {
             Outcome::Infrastructure {
                 message,
                 is_exhaustion: false,
@@ -109,27 +122,15 @@ impl Queue {
                 message,
                 is_exhaustion: true,
             } => {
-                self.hand_back(
-                    id,
-                    &worker_id,
-                    format!("{name} has no room: {message}").into(),
-                    true,
-                );
+                let why = format!("{name} has no room: {message}");
+                self.hand_back(id, &worker_id, why.into(), true);
             }
             Outcome::HandedBack => {
                 self.hand_back(id, &worker_id, format!("{name} gave it back").into(), false);
             }
-            Outcome::Cancelled => {
+            Outcome::Cancelled | Outcome::Done(_) => {
                 self.hand_back(id, &worker_id, format!("{name} gave it up").into(), true);
             }
-        }
-        self.effects.push(Effect::OutcomeTaken {
-            connection,
-            assignment,
-            too_late: false,
-        });
-        if follows {
-            self.linger(index);
         }
         self.offer(index);
     }
@@ -265,7 +266,7 @@ impl Queue {
                     assignment,
                 });
             }
-            self.charge(id);
+            self.settle_account(id);
         }
         self.end(id, End::Cancelled { why: why.into() });
     }

@@ -38,7 +38,7 @@ pub(crate) fn machines(config: &Config, rng: &mut Rng) -> Vec<Machine> {
             } else {
                 vec!["".into()]
             };
-            let slots = if at % 5 == 0 { 2 } else { 1 };
+            let slots = if at % 10 == 0 || at % 10 == 4 { 2 } else { 1 };
             Machine::new(
                 format!("machine{at}.0").into(),
                 properties,

@@ -6,10 +6,6 @@ use std::time::Duration;
 
 use crate::BuildKey;
 
-/// What a grant is charged at once: without it all slots that come free in one moment would go to
-/// the same one.
-pub(in crate::queue) const DEPOSIT: Duration = Duration::from_secs(1);
-
 /// In how many rounds of forgetting an account that is ahead of the others is kept.
 const IDLE_ROUNDS: u8 = 10;
 
@@ -171,6 +167,15 @@ impl Accounts {
 
     /// Charges time on a worker.
     pub(in crate::queue) fn charge(&mut self, owner: &Owner, time: Duration) {
+        self.change(owner, time, u64::saturating_add);
+    }
+
+    /// Gives back what was charged and not used.
+    pub(in crate::queue) fn refund(&mut self, owner: &Owner, time: Duration) {
+        self.change(owner, time, u64::saturating_sub);
+    }
+
+    fn change(&mut self, owner: &Owner, time: Duration, change: fn(u64, u64) -> u64) {
         let key = &owner.build;
         let weight = |of: &HashMap<Arc<str>, u32>, name| of.get(name).copied().unwrap_or(USUAL);
         let plain = price(time, USUAL);
@@ -182,12 +187,11 @@ impl Accounts {
         let amounts = [
             price(time, weight(&self.namespaces, &key.namespace)),
             price(time, weight(&self.users, &key.user)),
-            // Nothing is free: who pays nothing would stay the next for ever.
-            by_priority.max(1),
+            by_priority,
         ];
         for (&id, amount) in owner.path[1..].iter().zip(amounts) {
             if let Some(account) = self.get_mut(id) {
-                account.used = account.used.saturating_add(amount);
+                account.used = change(account.used, amount);
             }
         }
     }

@@ -11,14 +11,19 @@
 //! Work with the same requirements is a *class*, and has its own order ([`ready`]) with the
 //! accounts of its platform.
 //!
-//! Time is charged as it goes by: a second at the grant, the rest with renewals and at the end. So
-//! accounts only grow, and an order by what accounts were is a lower bound of what they are: it is
-//! corrected where it is looked at.
+//! A grant is charged at once what work usually takes: if time were charged as it goes by only,
+//! whoever has had a little less would get every slot that comes free until its work has run for a
+//! while, and then none for as long. What takes longer is charged as it goes by, with renewals; what
+//! took less is given back at the end.
+//!
+//! An order keeps accounts as they were when it last looked. Where they have grown, that is a lower
+//! bound, and corrected where it matters: among the first ones. Where something was given back, the
+//! order of that class is told.
 
 mod account;
 mod ready;
 #[cfg(test)]
 mod tests;
 
-pub(super) use account::{Accounts, DEPOSIT, Owner};
+pub(super) use account::{Accounts, Owner};
 pub(super) use ready::{Place, Ready, Urgency};

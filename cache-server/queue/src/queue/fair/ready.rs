@@ -122,6 +122,18 @@ impl<N: Default> Level<N> {
         }
     }
 
+    /// Brings one to where its account is now.
+    fn correct(&mut self, id: AccountId, accounts: &Accounts) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            let is = accounts.used(id);
+            if is != node.seen {
+                self.order.remove(&(node.seen, id));
+                self.order.insert((is, id));
+                node.seen = is;
+            }
+        }
+    }
+
     fn get_mut(&mut self, id: AccountId) -> Option<&mut N> {
         self.nodes.get_mut(&id).map(|node| &mut node.inner)
     }
@@ -197,6 +209,18 @@ impl Ready {
                 Some((since.max(node.inner.fed), operation))
             })
             .min()
+    }
+
+    /// Something was given back to those of a place.
+    pub(in crate::queue) fn refunded(&mut self, place: &Place, accounts: &Accounts) {
+        let [namespace, user, build] = place.accounts;
+        self.namespaces.correct(namespace, accounts);
+        if let Some(inner) = self.namespaces.get_mut(namespace) {
+            inner.users.correct(user, accounts);
+            if let Some(builds) = inner.users.get_mut(user) {
+                builds.correct(build, accounts);
+            }
+        }
     }
 
     /// A namespace has got something.

@@ -41,13 +41,8 @@ impl Bench {
         let owner = self.accounts.open(&self.platform, build, priority);
         let sequence = u64::try_from(self.next).unwrap();
         let due = i128::from(priority) * 1_000_000 + i128::from(sequence);
-        let place = Place {
-            build,
-            urgency: Urgency { due, sequence },
-            since: Duration::ZERO,
-        };
-        self.accounts.open(&owner);
-        self.ready[class].insert(operation, &place, &self.platform, &mut self.accounts);
+        let place = Place::new(&owner, Urgency { due, sequence }, Duration::ZERO);
+        self.ready[class].insert(operation, &place, &mut self.accounts);
         self.waiting.insert(operation, (place, owner, class));
         operation
     }
@@ -159,7 +154,7 @@ fn who_is_not_served_is_passed_over() {
     );
     assert_eq!(
         bench.ready[1]
-            .oldest(&serves)
+            .hungriest(&bench.accounts, &serves)
             .map(|(_, operation)| operation),
         Some(mine)
     );
