@@ -116,6 +116,13 @@ impl BlobStore for Quota {
         self.blobs.missing(blobs)
     }
 
+    fn look<'a>(
+        &'a self,
+        blobs: &'a [CasDigest],
+    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+        self.blobs.look(blobs)
+    }
+
     fn read<'a>(
         &'a self,
         blob: &'a CasDigest,

@@ -55,7 +55,7 @@ impl ActionCache for ActionCacheService {
         let mut room = limits::BATCH.saturating_sub(encoded.len() as u64);
         let gaps = gaps(&result, &wanted, action.function, &mut room);
         let blobs: Vec<_> = gaps.iter().map(|gap| gap.blob).collect();
-        let read = view.blobs().read_many(&blobs).await;
+        let read = view.read_named(&blobs).await;
         for (gap, read) in gaps.iter().zip(read) {
             fill(&mut result, gap, read);
         }

@@ -85,7 +85,7 @@ impl Results for ResultsService {
                 response.looked_at += 1;
             }
             let blobs: Vec<_> = wants.iter().map(|(_, gap)| gap.blob).collect();
-            let read = view.blobs().read_many(&blobs).await;
+            let read = view.read_named(&blobs).await;
             for ((place, gap), read) in wants.iter().zip(read) {
                 let hit = response.hits.get_mut(*place);
                 if let Some(result) = hit.and_then(|hit| hit.result.as_mut()) {
