@@ -39,7 +39,9 @@ impl WireLayer {
             image: image.to_owned(),
             why,
         };
-        let diff_id = record.diff_id.ok_or_else(|| only_here("a layer of it was never read"))?;
+        let diff_id = record
+            .diff_id
+            .ok_or_else(|| only_here("a layer of it was never read"))?;
         let blob = record.blobs.first().cloned();
         let StoredBlob {
             descriptor,

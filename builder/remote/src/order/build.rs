@@ -35,7 +35,9 @@ pub struct BuildOrder {
 
 impl std::fmt::Debug for BuildOrder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BuildOrder").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("BuildOrder")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,7 +82,11 @@ impl BuildOrder {
 
     /// Which steps run whatever is known of them.
     pub const fn fresh(&self) -> Fresh {
-        if self.no_cache { Fresh::All } else { Fresh::None }
+        if self.no_cache {
+            Fresh::All
+        } else {
+            Fresh::None
+        }
     }
 
     /// Where the image goes.

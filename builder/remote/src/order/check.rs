@@ -177,12 +177,19 @@ fn check_path(path: &str, name: &str) -> Result<(), OrderError> {
     if path.starts_with('/') && !path.contains('\0') {
         return Ok(());
     }
-    wrong(format!("{name} names a path that is not absolute: {path:?}"))
+    wrong(format!(
+        "{name} names a path that is not absolute: {path:?}"
+    ))
 }
 
 /// Checks the steps of a segment: ascending, each of them a step.
 pub(super) fn steps(graph: &WireGraph, steps: &[NodePlace]) -> Result<(), OrderError> {
-    let is_step = |place: &NodePlace| graph.nodes.get(place.index()).is_some_and(WireNode::is_step);
+    let is_step = |place: &NodePlace| {
+        graph
+            .nodes
+            .get(place.index())
+            .is_some_and(WireNode::is_step)
+    };
     if steps.is_empty() || !steps.iter().all(is_step) {
         return wrong("a step of the segment is none");
     }

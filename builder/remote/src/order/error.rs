@@ -10,7 +10,9 @@ pub enum OrderError {
     #[error("this is no {0}")]
     Kind(&'static str),
     /// Another version of the format.
-    #[error("this {kind} has version {found} of its format, and only version {known} is understood here")]
+    #[error(
+        "this {kind} has version {found} of its format, and only version {known} is understood here"
+    )]
     Version {
         /// What it is.
         kind: &'static str,
@@ -42,7 +44,9 @@ pub enum OrderError {
     #[error("this order is wrong: {0}")]
     Wrong(String),
     /// It was written for workers that isolate steps in another way.
-    #[error("this order is for steps that are isolated as `{order}`, and they are isolated as `{here}` here")]
+    #[error(
+        "this order is for steps that are isolated as `{order}`, and they are isolated as `{here}` here"
+    )]
     Isolation {
         /// That of the order.
         order: String,
@@ -95,9 +99,9 @@ impl OrderError {
             Self::BaseOnlyHere { .. } => {
                 Some("push it to a registry that the farm's workers can reach, and name it by that")
             }
-            Self::Password { .. } => {
-                Some("let the workers know it, or give it to a step as a secret (RUN --mount=type=secret)")
-            }
+            Self::Password { .. } => Some(
+                "let the workers know it, or give it to a step as a secret (RUN --mount=type=secret)",
+            ),
             _ => None,
         }
     }

@@ -112,7 +112,9 @@ pub(super) fn nodes_at(ids: &[NodeId], places: &[NodePlace]) -> Result<Vec<NodeI
 }
 
 fn diff_ids(graph: &WireGraph, layers: &[LayerPlace]) -> Vec<DiffId> {
-    let layers = layers.iter().filter_map(|place| graph.layers.get(place.index()));
+    let layers = layers
+        .iter()
+        .filter_map(|place| graph.layers.get(place.index()));
     layers.map(|layer| layer.diff_id).collect()
 }
 
@@ -179,7 +181,9 @@ impl<'a> Reader<'a> {
                 layers,
             } => {
                 let platform: Platform = WirePlatform::clone(platform).into();
-                let layers = layers.iter().filter_map(|place| self.wire.layers.get(place.index()));
+                let layers = layers
+                    .iter()
+                    .filter_map(|place| self.wire.layers.get(place.index()));
                 NodeKind::Base(Base {
                     key: image_key(digest, &platform),
                     layers: layers.map(super::wire::WireLayer::id).collect(),

@@ -4,9 +4,7 @@
 //! source that no Dockerfile could.
 
 use ashlar_model::digest::BlobDigest;
-use ashlar_model::remote::{
-    FileTimes, GitCommit, GitSource, HttpFile, HttpSource, RemoteFiles,
-};
+use ashlar_model::remote::{FileTimes, GitCommit, GitSource, HttpFile, HttpSource, RemoteFiles};
 use serde::{Deserialize, Serialize};
 
 use super::OrderError;
@@ -50,8 +48,7 @@ impl From<&RemoteFiles> for WireRemote {
             RemoteFiles::Http(file) => {
                 let HttpFile { source, digest } = file;
                 let plain = HttpSource::parse(&source.url);
-                let is_context =
-                    plain.is_some_and(|plain| plain.file_name() != source.file_name());
+                let is_context = plain.is_some_and(|plain| plain.file_name() != source.file_name());
                 Self::Http(WireHttp {
                     url: source.url.clone(),
                     checksum: source.checksum,
@@ -151,16 +148,22 @@ impl WireGit {
         let is_id = |text: &String| {
             !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
         };
-        if ![Some(&self.object), Some(&self.commit), self.checksum.as_ref()]
-            .iter()
-            .flatten()
-            .all(|text| is_id(text))
+        if ![
+            Some(&self.object),
+            Some(&self.commit),
+            self.checksum.as_ref(),
+        ]
+        .iter()
+        .flatten()
+        .all(|text| is_id(text))
         {
             return Err(wrong("commit"));
         }
         if let Some(directory) = &self.subdirectory
             && (has_control_characters(directory)
-                || directory.split('/').any(|part| matches!(part, "" | "." | "..")))
+                || directory
+                    .split('/')
+                    .any(|part| matches!(part, "" | "." | "..")))
         {
             return Err(wrong("directory"));
         }

@@ -70,7 +70,9 @@ pub struct Order {
 
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Order").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Order")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 

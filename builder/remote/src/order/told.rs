@@ -45,7 +45,11 @@ pub(super) enum WireStatus {
 
 /// The beginning of a text.
 pub(super) fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
+    let mut end = text.len().min(LONGEST_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }
 
 fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -79,7 +83,9 @@ impl From<&StepError> for WireError {
             } => Self::Environment {
                 message: cut(message),
                 hint,
-                causes: source.as_deref().map_or_else(Vec::new, |error| causes(error)),
+                causes: source
+                    .as_deref()
+                    .map_or_else(Vec::new, |error| causes(error)),
             },
             StepError::LayersLost { layers } => {
                 let layers = layers.iter().take(MOST_LAYERS).copied();

@@ -181,7 +181,9 @@ impl WireNode {
             WireKind::Stack { below, above } => vec![*below, *above],
             WireKind::Run {
                 parent, sources, ..
-            } => std::iter::once(*parent).chain(sources.iter().copied()).collect(),
+            } => std::iter::once(*parent)
+                .chain(sources.iter().copied())
+                .collect(),
             WireKind::MakeDirectory { parent, .. } => vec![*parent],
             WireKind::Copy { parent, copy } => {
                 let sources = copy.sources.iter().filter_map(|source| match source {

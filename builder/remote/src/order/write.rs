@@ -225,12 +225,7 @@ impl<'a> Writer<'a> {
         Ok(place)
     }
 
-    fn run(
-        &self,
-        parent: NodePlace,
-        run: &PlannedRun,
-        name: &str,
-    ) -> Result<WireKind, OrderError> {
+    fn run(&self, parent: NodePlace, run: &PlannedRun, name: &str) -> Result<WireKind, OrderError> {
         let PlannedRun { spec, sources } = run;
         for (variable, value) in &spec.unkeyed_env {
             refuse_password(variable, value, name)?;

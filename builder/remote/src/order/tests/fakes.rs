@@ -19,14 +19,14 @@ use ashlar_model::executor::{
     StepOutput, StepRequest,
 };
 use ashlar_model::layer::LayerRecord;
-use ashlar_model::mount::CacheMount;
+use ashlar_model::mount::{CacheMount, MountSpec};
 use ashlar_model::remote::{RemoteFiles, RemoteSource};
 use ashlar_model::select::SourceQuery;
 use ashlar_model::step::{CopySource, Selection, StepOp};
 use ashlar_store::home::Home;
 use ashlar_store::home::results::{DefinitionResult, Word};
 
-/// Runs commands by remembering them. A layer contains what was run.
+/// Runs commands by remembering them. A layer contains what was run, and what that stood on.
 #[derive(Debug)]
 pub(super) struct Executor {
     home: Home,
@@ -49,6 +49,44 @@ fn text_of(op: &StepOp) -> String {
     }
 }
 
+/// The filesystems that a step reads beside its own.
+fn sources_of(op: &StepOp) -> Vec<LayerId> {
+    let layers: Vec<&Vec<LayerId>> = match op {
+        StepOp::Run(run) => {
+            let sources = run.mounts.iter().filter_map(MountSpec::source);
+            sources.map(|source| &source.layers).collect()
+        }
+        StepOp::Copy(copy) => {
+            let sources = copy.sources.iter();
+            let layers = sources.filter_map(|source| match source {
+                CopySource::Layers { layers, .. } => Some(layers),
+                _ => None,
+            });
+            layers.collect()
+        }
+        StepOp::MakeDirectory(_) => Vec::new(),
+    };
+    layers.into_iter().flatten().copied().collect()
+}
+
+impl Executor {
+    fn content(&self, layer: LayerId) -> ContentDigest {
+        match self.contents.lock().unwrap().get(&layer) {
+            Some(text) => blake3::hash(text.as_bytes()).into(),
+            None => self.home.layer(&layer).unwrap().unwrap().content.unwrap(),
+        }
+    }
+
+    fn text(&self, op: &StepOp, parent: &[LayerId]) -> String {
+        let contents = |layers: &[LayerId]| {
+            let contents = layers.iter().map(|layer| self.content(*layer).to_hex());
+            contents.collect::<Vec<_>>().join(" ")
+        };
+        let (below, beside) = (contents(parent), contents(&sources_of(op)));
+        format!("{} on {below} with {beside}", text_of(op))
+    }
+}
+
 impl StepExecutor for Executor {
     fn execute<'a>(
         &'a self,
@@ -57,11 +95,10 @@ impl StepExecutor for Executor {
     ) -> BoxFuture<'a, Result<StepOutcome, StepError>> {
         Box::pin(async move {
             let text = text_of(&request.op);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
             if self.loses.lock().unwrap().remove(&text) {
-                return Err(StepError::LayersLost {
-                    layers: request.parent,
-                });
+                let layers = request.parent.last().copied().into_iter().collect();
+                return Err(StepError::LayersLost { layers });
             }
             self.ran.lock().unwrap().push(text.clone());
             if text.starts_with("fail") {
@@ -72,8 +109,11 @@ impl StepExecutor for Executor {
                 });
             }
             let layer = self.home.new_layer_id().unwrap();
+            let text = self.text(&request.op, &request.parent);
             self.contents.lock().unwrap().insert(layer, text);
-            self.home.put_layer(&LayerRecord::made_by_step(layer)).unwrap();
+            self.home
+                .put_layer(&LayerRecord::made_by_step(layer))
+                .unwrap();
             std::fs::create_dir_all(self.home.tree_path("map", &layer)).unwrap();
             Ok(StepOutcome { layer })
         })

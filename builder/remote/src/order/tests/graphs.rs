@@ -142,7 +142,10 @@ pub(super) fn image(home: &Home) -> Base {
     let config = config.to_vec();
     home.blobs().put(&config).unwrap();
     let config = Descriptor::new(OCI_CONFIG, BlobDigest::of(&config), config.len() as u64);
-    let layers: Vec<Descriptor> = records.iter().map(|one| one.blobs[0].descriptor.clone()).collect();
+    let layers: Vec<Descriptor> = records
+        .iter()
+        .map(|one| one.blobs[0].descriptor.clone())
+        .collect();
     let manifest = ImageManifest::new(ManifestFormat::Oci, &config, &layers).to_vec();
     home.blobs().put(&manifest).unwrap();
     let platform = Platform::new("linux", "amd64", None);
@@ -272,9 +275,8 @@ pub(super) fn everything() -> Everything {
         }),
     );
     let base = add(&mut graph, "FROM base", NodeKind::Base(image(&home)));
-    let step = |graph: &mut Graph, name: &str, parent, op| {
-        add(graph, name, NodeKind::Step { parent, op })
-    };
+    let step =
+        |graph: &mut Graph, name: &str, parent, op| add(graph, name, NodeKind::Step { parent, op });
     let directory_op = PlannedOp::MakeDirectory(MakeDirectorySpec {
         path: "/w".into(),
         user: "u".into(),

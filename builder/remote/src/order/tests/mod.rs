@@ -6,6 +6,7 @@ mod graphs;
 mod image;
 mod outcome;
 mod properties;
+mod random;
 
 use std::path::PathBuf;
 
@@ -46,7 +47,10 @@ fn all_that_a_worker_needs_is_there() {
     let encoded = encoded(&of);
     let order = Order::read(&encoded.bytes).unwrap();
     assert_eq!(order.platform(), of.plan.scope.platform);
-    assert_eq!(order.contexts(), of.names.0.values().copied().collect::<Vec<_>>());
+    assert_eq!(
+        order.contexts(),
+        of.names.0.values().copied().collect::<Vec<_>>()
+    );
     let planned = order.plan(&of.contexts(&order), "here").unwrap();
 
     // Each key is computed anew, and is what the client has.
@@ -61,13 +65,18 @@ fn all_that_a_worker_needs_is_there() {
     assert_eq!(step.collect::<Vec<_>>(), of.segment().steps);
     assert_eq!(encoded.nodes[planned.target.index()], of.target);
     assert_eq!(planned.plan.graph.remotes(), of.plan.graph.remotes());
-    assert_eq!((planned.fresh, planned.audience), (Fresh::None, Audience::Farm));
-    assert_eq!(&*order.name(), &*of.plan.graph.node(of.target).name);
+    assert_eq!(
+        (planned.fresh, planned.audience),
+        (Fresh::None, Audience::Farm)
+    );
+    assert_eq!(order.name(), &*of.plan.graph.node(of.target).name);
 
     let [pulled, sent] = order.layers() else {
         panic!("{:?}", order.layers());
     };
-    assert!(matches!(&pulled.record.origin, LayerOrigin::Image { repositories } if repositories.len() == 1));
+    assert!(
+        matches!(&pulled.record.origin, LayerOrigin::Image { repositories } if repositories.len() == 1)
+    );
     assert_eq!(pulled.cas, None);
     assert_eq!(sent.cas, of.names.1);
     for layer in order.layers() {
@@ -179,9 +188,15 @@ fn other_versions_and_other_things_are_told_apart() {
     assert!(matches!(Order::read(b""), Err(OrderError::Kind(_))));
     let mut bytes = encoded(&of).bytes;
     bytes.push(0);
-    assert!(matches!(Order::read(&bytes), Err(OrderError::Damaged { .. })));
+    assert!(matches!(
+        Order::read(&bytes),
+        Err(OrderError::Damaged { .. })
+    ));
     bytes.resize(LONGEST_ORDER + 1, 0);
-    assert!(matches!(Order::read(&bytes), Err(OrderError::TooLong { .. })));
+    assert!(matches!(
+        Order::read(&bytes),
+        Err(OrderError::TooLong { .. })
+    ));
 }
 
 #[test]
@@ -193,8 +208,14 @@ fn what_no_client_writes_is_refused() {
         ("no steps", Box::new(|order| order.steps.clear())),
         ("twice", Box::new(|order| order.steps.push(order.steps[0]))),
         ("no step", Box::new(|order| order.steps[0] = NodePlace(0))),
-        ("nowhere", Box::new(|order| order.steps.push(NodePlace(9999)))),
-        ("target", Box::new(|order| order.graph.target = NodePlace(9999))),
+        (
+            "nowhere",
+            Box::new(|order| order.steps.push(NodePlace(9999))),
+        ),
+        (
+            "target",
+            Box::new(|order| order.graph.target = NodePlace(9999)),
+        ),
         ("remote", Box::new(|order| order.graph.remotes.clear())),
         ("context", Box::new(|order| order.graph.contexts.clear())),
         ("layer", Box::new(|order| order.graph.layers.clear())),
@@ -320,7 +341,11 @@ fn passwords_stay_here() {
         changed.set_remotes(graph.remotes().to_vec());
         for (_, node) in graph.nodes() {
             let mut node = node.clone();
-            if let NodeKind::Step { op: PlannedOp::Run(run), .. } = &mut node.kind {
+            if let NodeKind::Step {
+                op: PlannedOp::Run(run),
+                ..
+            } = &mut node.kind
+            {
                 run.spec.unkeyed_env[0].1 = "http://me:hidden@proxy".into();
             }
             changed.add(node);
@@ -338,7 +363,7 @@ fn the_format_is_held() {
     let bytes = seal(Kind::Segment, &wire).unwrap();
     assert_eq!(
         BlobDigest::of(&bytes).to_hex(),
-        "0000000000000000000000000000000000000000000000000000000000000000"
+        "c59dd42304c5c1a493ec23bd286421611e8afbf600ee5d91cd8df21f71f59954"
     );
 }
 
@@ -348,6 +373,10 @@ fn places_are_given_in_order() {
     let order = Order::read(&encoded(&of).bytes).unwrap();
     let error = order.plan(&[], "here").unwrap_err();
     assert!(matches!(error, OrderError::Wrong(_)), "{error}");
-    let roots: Vec<PathBuf> = of.contexts(&order).into_iter().map(|(root, _)| root).collect();
+    let roots: Vec<PathBuf> = of
+        .contexts(&order)
+        .into_iter()
+        .map(|(root, _)| root)
+        .collect();
     assert_eq!(roots, [PathBuf::from("/places/0")]);
 }

@@ -1,6 +1,6 @@
 //! What came of segments, there and back.
 
-use std::error::Error;
+use std::error::Error as _;
 
 use ashlar_engine::schedule::{Failure, Fate, Made, StepFailure};
 use ashlar_engine::segment::{SegmentError, SegmentMade};
@@ -20,7 +20,9 @@ fn planned() -> (Planned, Encoded) {
 fn told(made: &Made) -> Result<SegmentMade, SegmentError> {
     let (planned, encoded) = planned();
     let bytes = SegmentOutcome::of(made, &planned).encode().unwrap();
-    SegmentOutcome::decode(&bytes).unwrap().into_result(&encoded.nodes)
+    SegmentOutcome::decode(&bytes)
+        .unwrap()
+        .into_result(&encoded.nodes)
 }
 
 fn failed(error: StepError) -> SegmentError {
@@ -74,7 +76,9 @@ fn errors_of_steps_are_told_in_full() {
         panic!();
     };
     assert_eq!(node, of.segment().steps[0]);
-    assert!(matches!(error, StepError::Failed { command, status: ExitStatus::Signal(9) } if command == "make"));
+    assert!(
+        matches!(error, StepError::Failed { command, status: ExitStatus::Signal(9) } if command == "make")
+    );
     assert_eq!((last_output.len(), last_output[0].as_str()), (20, "10"));
 
     let SegmentError::Step { error, .. } = failed(StepError::Environment {
@@ -84,7 +88,10 @@ fn errors_of_steps_are_told_in_full() {
     }) else {
         panic!();
     };
-    assert_eq!((error.to_string().as_str(), error.hint()), ("no room", Some("make some")));
+    assert_eq!(
+        (error.to_string().as_str(), error.hint()),
+        ("no room", Some("make some"))
+    );
     assert_eq!(error.source().unwrap().to_string(), "disk full");
 
     let layers = vec![LayerId::from_bytes([2; 16])];
