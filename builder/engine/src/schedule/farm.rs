@@ -41,7 +41,7 @@ pub struct Farm {
 impl Farm {
     /// Whether a build that it failed goes on here.
     pub(super) fn falls_back(&self, why: &FarmFailure) -> bool {
-        self.fall_back && why.fault == FarmFault::NotDone
+        self.fall_back && why.fault != FarmFault::CalledOff
     }
 }
 
@@ -379,20 +379,23 @@ impl Runner {
         let shared = self.surroundings.shared.as_ref();
         let refusal = shared.and_then(|shared| shared.refusal(key));
         let name = &self.graph.node(id).name;
-        let (message, hint) = match refusal {
+        let (message, hint, fault) = match refusal {
+            // It would be refused again.
             Some(refusal) => (
                 format!("the farm has made {name}, but its result is not taken: {refusal}"),
                 "let the workers sign what they make, with a key that is trusted here",
+                FarmFault::NotDone,
             ),
             None => (
                 format!("the farm has made {name}, but its cache does not have the result"),
                 "can the cache be reached from here, and does it keep results for as long as a build takes?",
+                FarmFault::Vanished,
             ),
         };
         Failure::Farm(Arc::new(FarmFailure {
             message,
             hint: Some(hint.to_owned()),
-            fault: FarmFault::Vanished,
+            fault,
             source: None,
         }))
     }

@@ -153,19 +153,19 @@ async fn rounds(
             None => false,
         };
         let again = match failure {
-            Failure::Farm(why) if why.fault == FarmFault::Vanished => {
-                options.fresh == Fresh::None && lasting.losses.note_vanished()
-            }
-            Failure::Farm(why) => match farm.take_if(|farm| farm.falls_back(why)) {
-                Some(_) => {
-                    lasting
-                        .report
-                        .warning(&format!("{why}: the build goes on here"));
+            Failure::Farm(why) => {
+                let is_tried_again = why.fault == FarmFault::Vanished
+                    && options.fresh == Fresh::None
+                    && lasting.losses.note_vanished();
+                let goes_on_here =
+                    !is_tried_again && farm.take_if(|farm| farm.falls_back(why)).is_some();
+                if goes_on_here {
+                    let warning = format!("{why}: the build goes on here");
+                    lasting.report.warning(&warning);
                     forget_caches(&plan.graph, &options.fresh, &surroundings).await?;
-                    true
                 }
-                None => false,
-            },
+                is_tried_again || goes_on_here
+            }
             failure => lost && failure.lost_layers().is_some(),
         };
         if !again {
