@@ -21,15 +21,25 @@ fn farm(seed: u64, workers: u32) -> Config {
 fn run(config: Config) -> Report {
     let seed = config.seed;
     let report = Simulation::run(config);
-    assert!(report.wrong.is_empty(), "seed {seed}: {:#?}\n{report}", report.wrong);
-    assert!(report.segments > 0 && report.builds > 0, "seed {seed}: {report}");
+    assert!(
+        report.wrong.is_empty(),
+        "seed {seed}: {:#?}\n{report}",
+        report.wrong
+    );
+    assert!(
+        report.segments > 0 && report.builds > 0,
+        "seed {seed}: {report}"
+    );
     report
 }
 
 #[test]
 fn a_farm_of_two_hundred_workers() {
     let report = run(farm(1, 200));
-    assert!(report.least_fair().is_none_or(|index| index > 0.8), "{report}");
+    assert!(
+        report.least_fair().is_none_or(|index| index > 0.8),
+        "{report}"
+    );
     assert!(report.moved_part() < 0.7, "{report}");
 }
 
@@ -65,7 +75,10 @@ fn more_than_a_farm_can_do_is_shared_fairly() {
     config.rate *= 4.0;
     let report = run(config);
     assert!(!report.fairness.is_empty());
-    assert!(report.least_fair().is_some_and(|index| index > 0.9), "{report}");
+    assert!(
+        report.least_fair().is_some_and(|index| index > 0.9),
+        "{report}"
+    );
 }
 
 #[test]

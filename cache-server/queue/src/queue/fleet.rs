@@ -337,6 +337,7 @@ impl Queue {
         worker.listed_present = false;
         worker.listed_free = false;
         self.kinds.part(index, id);
+        self.workers.set_free(index, false);
     }
 
     /// Brings the lists of its kind to what a worker is now.
@@ -348,7 +349,8 @@ impl Queue {
             return;
         };
         let is_present = worker.is_present();
-        let is_free = worker.free() > 0 && worker.lingers.is_none();
+        let has_slot = worker.free() > 0;
+        let is_free = has_slot && worker.lingers.is_none();
         let entry = (worker.ring, index);
         if is_present != worker.listed_present {
             worker.listed_present = is_present;
@@ -366,6 +368,7 @@ impl Queue {
                 kind.free.remove(&entry);
             }
         }
+        self.workers.set_free(index, has_slot);
     }
 
     /// Operations ask for properties that nobody asked for before: workers that have them may be

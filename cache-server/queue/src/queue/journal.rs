@@ -142,6 +142,7 @@ impl Queue {
                     light,
                     lease,
                     known: false,
+                    paid: time,
                 },
             );
         }

@@ -46,6 +46,7 @@ impl Queue {
                 light,
                 lease,
                 known: false,
+                paid: time + deposit,
             },
         );
         if let (false, Some(allowance)) = (light, &mut worker.allowance) {
@@ -111,7 +112,8 @@ impl Queue {
         let Some(index) = self.hear(connection) else {
             return;
         };
-        let lease = self.clock.time() + self.settings.lease;
+        let time = self.clock.time();
+        let lease = time + self.settings.lease;
         for &assignment in running {
             let Some(worker) = self.workers.get_mut(index) else {
                 return;
@@ -121,7 +123,10 @@ impl Queue {
                 Some(held) => {
                     held.lease = lease;
                     held.known = true;
-                    self.charge(assignment.operation);
+                    if held.paid < time {
+                        held.paid = time;
+                        self.charge(assignment.operation);
+                    }
                 }
                 None => self.effects.push(Effect::Revoke {
                     connection,

@@ -22,6 +22,8 @@ pub(super) struct Held {
     pub(super) lease: Duration,
     /// It has said that it has it.
     pub(super) known: bool,
+    /// Until when its time is charged, at least: there is no need to look.
+    pub(super) paid: Duration,
 }
 
 /// A worker.
@@ -158,6 +160,8 @@ impl Worker {
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     all: Vec<Option<Worker>>,
+    /// Whether each has a slot, apart from all else: decisions look at many that have none.
+    free: Vec<bool>,
     unused: Vec<WorkerIndex>,
     by_id: HashMap<Arc<str>, WorkerIndex>,
     by_connection: HashMap<ConnectionId, WorkerIndex, Layered>,
@@ -170,6 +174,17 @@ impl Workers {
 
     pub(super) fn get_mut(&mut self, index: WorkerIndex) -> Option<&mut Worker> {
         self.all.get_mut(index.0 as usize)?.as_mut()
+    }
+
+    /// Whether a worker has a slot, as it was said last.
+    pub(super) fn is_free(&self, index: WorkerIndex) -> bool {
+        self.free.get(index.0 as usize).copied().unwrap_or(false)
+    }
+
+    pub(super) fn set_free(&mut self, index: WorkerIndex, is_free: bool) {
+        if let Some(free) = self.free.get_mut(index.0 as usize) {
+            *free = is_free;
+        }
     }
 
     pub(super) fn by_id(&self, id: &str) -> Option<WorkerIndex> {
@@ -188,6 +203,7 @@ impl Workers {
         } else {
             let index = WorkerIndex(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
             self.all.push(Some(worker));
+            self.free.push(false);
             index
         };
         self.by_id.insert(id, index);
@@ -196,6 +212,7 @@ impl Workers {
 
     pub(super) fn remove(&mut self, index: WorkerIndex) -> Option<Worker> {
         let worker = self.all.get_mut(index.0 as usize)?.take()?;
+        self.set_free(index, false);
         self.unused.push(index);
         self.by_id.remove(&worker.id);
         if let Some(connection) = worker.connection {

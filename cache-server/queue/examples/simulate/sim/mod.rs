@@ -193,7 +193,7 @@ pub(crate) struct Simulation {
     pub(crate) machines: Vec<Machine>,
     /// Whose stream it is, as the server sees it.
     pub(crate) connections: Map<ConnectionId, usize>,
-    pub(crate) journal: Map<OperationId, Record>,
+    pub(crate) journal: Map<OperationId, Box<Record>>,
     pub(crate) jobs: Map<u64, Job>,
     pub(crate) runs: Vec<Option<Run>>,
     /// Those that have not ended.
@@ -405,7 +405,7 @@ impl Simulation {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Persist(record) => {
-                self.journal.insert(record.operation, *record);
+                self.journal.insert(record.operation, record);
             }
             Effect::Forget(operation) => {
                 self.journal.remove(&operation);
@@ -433,8 +433,12 @@ impl Simulation {
                 assignment,
                 ..
             } => {
-                self.checks
-                    .assigned(assignment, self.journal.get(&assignment.operation));
+                self.checks.assigned(
+                    assignment,
+                    self.journal
+                        .get(&assignment.operation)
+                        .map(|record| &**record),
+                );
                 self.speak(connection, effect);
             }
             Effect::Welcome { connection, .. }
@@ -447,7 +451,11 @@ impl Simulation {
     /// Another server goes on with what was journaled; all streams break.
     fn leader(&mut self) {
         self.epoch += 1;
-        let records: Vec<Record> = self.journal.values().cloned().collect();
+        let records: Vec<Record> = self
+            .journal
+            .values()
+            .map(|record| (**record).clone())
+            .collect();
         self.checks.restored();
         self.queue = Queue::restore(
             self.config.settings.clone(),

@@ -156,6 +156,9 @@ impl Queue {
             }
             for index in self.holders_from(input.layer, mix_wide(id.0), HOLDERS.min(looks)) {
                 looks -= 1;
+                if !self.workers.is_free(index) {
+                    continue;
+                }
                 let Some(worker) = self.workers.get(index) else {
                     continue;
                 };

@@ -57,6 +57,7 @@ impl Queue {
                 kind.present.contains(&(worker.ring, index)),
                 worker.is_present()
             );
+            assert_eq!(self.workers.is_free(index), worker.free() > 0);
             let is_free = worker.free() > 0 && worker.lingers.is_none();
             assert_eq!(kind.free.contains(&(worker.ring, index)), is_free);
         }
