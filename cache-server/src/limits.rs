@@ -24,6 +24,9 @@ pub const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Streams that a connection may have at once.
 pub const STREAMS: u32 = 128;
 
+/// Streams that a connection of another server may have at once: those of its workers and clients.
+pub const PEER_STREAMS: u32 = 100_000;
+
 /// Bytes of the headers of a request.
 pub const HEADERS: u32 = 16 << 10;
 

@@ -1,26 +1,36 @@
-//! What servers of a farm do for each other: they give what they have near.
+//! What servers of a farm do for each other: they give what they have near, and the one that has the
+//! queue serves what the others pass on.
 //!
 //! A server that needs a blob asks its owner on an address of its own, which serves reads to whoever
 //! shows the servers' token, and nothing else. The owner looks near, then far away, and keeps near
 //! what it found.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ashlar_model::executor::BoxFuture;
 use ashlar_model::secret::SecretValue;
 use ashlar_proto::wire::bytestream::byte_stream_server::ByteStreamServer;
 use ashlar_proto::wire::reapi::capabilities_server::CapabilitiesServer;
 use ashlar_proto::wire::reapi::content_addressable_storage_server::ContentAddressableStorageServer;
 use ashlar_store::grpc::endpoint::TokenSource;
+use tonic::body::Body;
+use tonic::codegen::http;
+use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
 use tonic::service::{Interceptor, Routes};
 use tonic::{Request, Status};
+use tower::Service;
 
 use crate::auth::{Caller, Grant, Right};
+use crate::dispatch::forward;
 use crate::limits::MESSAGE;
+use crate::routes::QueueServices;
 use crate::service::byte_stream::ByteStreamService;
 use crate::service::byte_stream::upload::Uploads;
 use crate::service::capabilities::CapabilitiesService;
@@ -149,8 +159,54 @@ impl Interceptor for PeerGate {
     }
 }
 
-/// What other servers may ask of `stores`: to read blobs.
-pub fn routes(stores: Stores, tokens: Arc<PeerTokens>) -> Routes {
+/// Lets servers in that show a token and say for whom they ask: for that one they ask.
+#[derive(Debug, Clone)]
+struct Passed<S> {
+    inner: S,
+    tokens: Arc<PeerTokens>,
+}
+
+impl<S: NamedService> NamedService for Passed<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Passed<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let headers = request.headers();
+        let token = bearer(headers).filter(|token| self.tokens.takes(token));
+        let passed = token.and_then(|_| forward::decode(headers));
+        let Some((caller, peer)) = passed else {
+            let refused = Status::unauthenticated("this is for servers of the farm").into_http();
+            return Box::pin(std::future::ready(Ok(refused)));
+        };
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(peer);
+        Box::pin(self.inner.call(request))
+    }
+}
+
+/// The token of a request.
+fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+    let shown = headers.get("authorization")?.to_str().ok()?;
+    shown.strip_prefix("Bearer ")
+}
+
+/// What other servers may ask of `stores`: to read blobs. And of the queue, what they are asked
+/// themselves.
+pub fn routes(stores: Stores, tokens: Arc<PeerTokens>, queue: Option<&QueueServices>) -> Routes {
+    let passed = tokens.clone();
     let gate = PeerGate { tokens };
     let uploads = Uploads::new(0);
     let mut builder = Routes::builder();
@@ -181,6 +237,21 @@ pub fn routes(stores: Stores, tokens: Arc<PeerTokens>) -> Routes {
             .max_encoding_message_size(MESSAGE),
             gate,
         ));
+    if let Some(queue) = queue {
+        macro_rules! passed {
+            ($server:expr) => {
+                Passed {
+                    inner: $server,
+                    tokens: passed.clone(),
+                }
+            };
+        }
+        builder
+            .add_service(passed!(queue.execution()))
+            .add_service(passed!(queue.operations()))
+            .add_service(passed!(queue.farm()))
+            .add_service(passed!(queue.workers()));
+    }
     builder.routes().prepare()
 }
 

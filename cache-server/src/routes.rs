@@ -28,7 +28,7 @@ use tonic_reflection::server::Error as ReflectionError;
 use crate::audit::Audit;
 use crate::auth::{Access, Gate, Port};
 use crate::dispatch::Dispatch;
-use crate::dispatch::clients::moved;
+use crate::dispatch::forward::Routed;
 use crate::http::{Watched, pages};
 use crate::limits::MESSAGE;
 use crate::metrics::Metrics;
@@ -83,6 +83,8 @@ pub struct Assembled {
     pub routes: Routes,
     /// The same, and what is for workers alone, if there is a queue.
     pub worker_routes: Option<Routes>,
+    /// The services of its queue, for other servers to be reached by.
+    pub queue: Option<QueueServices>,
     /// Its pages alone, for an address of their own: `/metrics` is open there.
     pub pages: axum::Router,
     /// What it counts.
@@ -128,6 +130,7 @@ pub async fn assemble(parts: Parts) -> Result<Assembled, ReflectionError> {
     let assembled = Assembled {
         routes: routes(Port::Clients)?,
         worker_routes: has_queue.then(|| routes(Port::Workers)).transpose()?,
+        queue: building.queue(),
         pages: pages(watched.clone(), None),
         metrics,
         watched,
@@ -250,69 +253,94 @@ impl Building {
             ))
             .add_service(gate.before(reflection().build_v1()?))
             .add_service(gate.before(reflection().build_v1alpha()?));
-        if let Some(dispatch) = dispatch {
-            let queue = QueueServices {
-                stores: stores.clone(),
-                dispatch: dispatch.clone(),
-                audit: self.parts.audit.clone(),
-            };
-            queue.add_to(&mut builder, gate);
+        if let Some(queue) = self.queue() {
+            let dispatch = &queue.dispatch;
+            macro_rules! routed {
+                ($server:expr) => {
+                    gate.before(Routed::new($server, dispatch.clone()))
+                };
+            }
+            builder
+                .add_service(routed!(queue.execution()))
+                .add_service(routed!(queue.operations()))
+                .add_service(routed!(queue.farm()));
+            if gate.port == Port::Workers {
+                builder.add_service(routed!(queue.workers()));
+            }
         }
         Ok(builder)
     }
+
+    /// The services of the queue, if there is one.
+    fn queue(&self) -> Option<QueueServices> {
+        Some(QueueServices {
+            stores: self.parts.stores.clone(),
+            dispatch: self.parts.dispatch.clone()?,
+            audit: self.parts.audit.clone(),
+        })
+    }
 }
 
-/// The services of the farm's queue.
-struct QueueServices {
+/// The services of the farm's queue, without what is before them.
+#[derive(Debug, Clone)]
+pub struct QueueServices {
     stores: Stores,
     dispatch: Dispatch,
     audit: Audit,
 }
 
+/// A server with the limits of all.
+macro_rules! limited {
+    ($server:ident, $service:expr) => {
+        $server::new($service)
+            .max_decoding_message_size(MESSAGE)
+            .max_encoding_message_size(MESSAGE)
+    };
+}
+
 impl QueueServices {
-    /// Adds those of a port, behind its gate.
-    fn add_to(&self, builder: &mut RoutesBuilder, gate: &Gate) {
-        macro_rules! gated {
-            ($server:ident, $service:expr) => {
-                gate.before(
-                    $server::new($service)
-                        .max_decoding_message_size(MESSAGE)
-                        .max_encoding_message_size(MESSAGE),
-                )
-            };
-        }
-        let (stores, dispatch) = (self.stores.clone(), self.dispatch.clone());
-        builder
-            .add_service(gated!(
-                ExecutionServer,
-                ExecutionService {
-                    stores: stores.clone(),
-                    dispatch: dispatch.clone(),
-                }
-            ))
-            .add_service(gated!(
-                OperationsServer,
-                OperationsService {
-                    stores: stores.clone(),
-                    dispatch: dispatch.clone(),
-                }
-            ))
-            .add_service(gated!(
-                FarmServer,
-                FarmService {
-                    stores,
-                    dispatch: dispatch.clone(),
-                }
-            ));
-        if gate.port == Port::Workers {
-            builder.add_service(gated!(
-                WorkersServer,
-                WorkersService {
-                    dispatch,
-                    audit: self.audit.clone(),
-                }
-            ));
-        }
+    /// REAPI's `Execution`.
+    pub fn execution(&self) -> ExecutionServer<ExecutionService> {
+        limited!(
+            ExecutionServer,
+            ExecutionService {
+                stores: self.stores.clone(),
+                dispatch: self.dispatch.clone(),
+            }
+        )
+    }
+
+    /// `google.longrunning.Operations`.
+    pub fn operations(&self) -> OperationsServer<OperationsService> {
+        limited!(
+            OperationsServer,
+            OperationsService {
+                stores: self.stores.clone(),
+                dispatch: self.dispatch.clone(),
+            }
+        )
+    }
+
+    /// `ashlar.farm.v1.Farm`.
+    pub fn farm(&self) -> FarmServer<FarmService> {
+        limited!(
+            FarmServer,
+            FarmService {
+                stores: self.stores.clone(),
+                dispatch: self.dispatch.clone(),
+            }
+        )
+    }
+
+    /// `ashlar.farm.v1.Workers`.
+    pub fn workers(&self) -> WorkersServer<WorkersService> {
+        limited!(
+            WorkersServer,
+            WorkersService {
+                dispatch: self.dispatch.clone(),
+                audit: self.audit.clone(),
+            }
+        )
     }
 }
 
@@ -356,7 +384,7 @@ impl Assembled {
         self.set_health(false).await;
         self.stopping.cancel();
         if let Some(dispatch) = &self.watched.dispatch {
-            dispatch.leave(&moved());
+            dispatch.stop().await;
         }
     }
 }

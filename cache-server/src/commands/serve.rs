@@ -21,10 +21,12 @@ use tonic::transport::Server;
 
 use super::runtime;
 use crate::dispatch::Dispatch;
+use crate::dispatch::forward::Forward;
+use crate::dispatch::leader::Candidate;
 use crate::failure::Failure;
 use crate::listen::{Listener, is_local, resolve};
 use crate::metrics::{CountLayer, Metrics};
-use crate::routes::{Assembled, Parts, assemble};
+use crate::routes::{Assembled, Parts, QueueServices, assemble};
 use crate::security::Security;
 use crate::settings::Settings;
 use crate::settings::env::Environment;
@@ -122,9 +124,7 @@ async fn serve(
         max_blob: settings.max_blob.given().unwrap_or(0),
         upload_memory: settings.upload_memory.given().unwrap_or(u64::MAX),
         clock: clock::system(),
-        dispatch: workers
-            .is_some()
-            .then(|| Dispatch::alone(queue_settings(settings), &clock::system())),
+        dispatch: workers.is_some().then(|| dispatch(settings, backing)),
     })
     .await
     .map_err(|error| Failure::new("cannot set the services up").caused_by(error))?;
@@ -133,7 +133,7 @@ async fn serve(
     }
     let _upkeep = spawn(assembled.upkeep());
     let _pages = serve_pages(settings, &assembled).await?;
-    let _peers = serve_peers(settings, backing).await?;
+    let _peers = serve_peers(settings, backing, assembled.queue.as_ref()).await?;
 
     let workers_address = workers.as_ref().map(Listener::address);
     tracing::info!(
@@ -204,6 +204,21 @@ async fn bind_workers(
     bound
         .map(Some)
         .map_err(|error| Failure::new("cannot serve workers").caused_by(error))
+}
+
+/// The queue: this server's own, or that of all servers of the farm.
+fn dispatch(settings: &Settings, backing: &Backing) -> Dispatch {
+    let peers = settings.farm.as_ref().and_then(|farm| farm.peers.as_ref());
+    let (Some(peers), Some((queue, tokens))) = (peers, backing.for_queue()) else {
+        return Dispatch::alone(queue_settings(settings), &clock::system());
+    };
+    let candidate = Candidate {
+        queue,
+        address: peers.address.clone(),
+        settings: queue_settings(settings),
+        clock: clock::system(),
+    };
+    Dispatch::among_others(candidate, Forward::new(tokens))
 }
 
 /// How the queue is set up.
@@ -279,7 +294,11 @@ async fn serve_pages(
 }
 
 /// Serves the other servers of the farm, for as long as the task is held.
-async fn serve_peers(settings: &Settings, backing: &Backing) -> Result<Option<Task<()>>, Failure> {
+async fn serve_peers(
+    settings: &Settings,
+    backing: &Backing,
+    queue: Option<&QueueServices>,
+) -> Result<Option<Task<()>>, Failure> {
     let listen = settings.farm.as_ref().and_then(|farm| farm.peers.as_ref());
     let (Some(peers), Some((engines, tokens))) = (listen, backing.for_peers()) else {
         return Ok(None);
@@ -292,11 +311,12 @@ async fn serve_peers(settings: &Settings, backing: &Backing) -> Result<Option<Ta
         .await
         .map_err(|error| Failure::new("cannot serve other servers").caused_by(error))?;
     tracing::info!(address = listener.address(), "listening for other servers");
-    let routes = peers::routes(Stores::shared(engines), tokens);
+    let routes = peers::routes(Stores::shared(engines), tokens, queue);
     let connections = listener.connections(settings.max_connections);
     Ok(Some(spawn(async move {
         // Traced as parts of clients' requests, and not counted once more.
-        let traced = server().layer(CountLayer(Metrics::default()));
+        let streams = limits::PEER_STREAMS;
+        let traced = server().max_concurrent_streams(streams).layer(CountLayer(Metrics::default()));
         let served =
             traced.serve_with_incoming_shutdown(routes, connections, std::future::pending());
         if let Err(error) = served.await {

@@ -388,6 +388,7 @@ impl Dispatcher {
             build: key.clone(),
         };
         self.drive(&mut state, event);
+        self.release(&mut state);
         drop(state);
         let session = Session {
             dispatcher: self.clone(),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ashlar_queue::{Effect, Event, OperationId, Queue, Settings, Stage};
+use ashlar_queue::{Effect, Event, OperationId, Queue, RecordState, Settings, Stage};
 use ashlar_store::clock::Clock;
 use ashlar_store::task::{Task, spawn};
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::counts::{QueueNow, Tally};
-use super::journal::{Journal, Taken};
+use super::journal::{Journal, Noted, Taken};
 use super::state::{State, since_epoch};
 
 /// Time is told at least this often.
@@ -45,7 +45,7 @@ pub struct Dispatcher {
     /// Wakes whoever tells the time.
     sooner: Arc<Notify>,
     /// Where effects go if there is a journal.
-    journal: Option<mpsc::UnboundedSender<Vec<Effect>>>,
+    journal: Option<mpsc::UnboundedSender<Vec<Noted>>>,
     over: CancellationToken,
     tasks: Mutex<Vec<Task<()>>>,
 }
@@ -70,30 +70,12 @@ impl Dispatcher {
             taken,
             journal,
         } = start;
-        let is_first = taken.is_none();
-        let records = taken.map(|taken| taken.records).unwrap_or_default();
-        let heard: Vec<_> = records
-            .iter()
-            .filter_map(|record| match &record.state {
-                ashlar_queue::RecordState::Running { assignment, .. } => Some(*assignment),
-                _ => None,
-            })
-            .collect();
-        let queue = if is_first {
-            Queue::new(settings, epoch, began_at)
-        } else {
-            Queue::restore(settings, epoch, records, began_at)
+        let grace = settings.grace;
+        let mut state = match taken {
+            None => State::new(Queue::new(settings, epoch, began_at), tally),
+            Some(taken) => restored(settings, taken, (epoch, began_at), tally),
         };
-        let mut state = State::new(queue, tally);
-        if !is_first {
-            // Behind all that anybody was told by another server.
-            state.first_event = u64::from(epoch) << 31;
-        }
-        for assignment in heard {
-            if let Some(operation) = state.operation(assignment.operation) {
-                operation.heard.fence = assignment.fencing;
-            }
-        }
+        state.grace = grace;
         let (sender, receiver) = mpsc::unbounded_channel();
         let dispatcher = Arc::new(Self {
             state: Mutex::new(state),
@@ -159,8 +141,12 @@ impl Dispatcher {
                     }
                 }
                 Some(journal) if !effects.is_empty() => {
+                    let noted = effects.into_iter().map(|effect| {
+                        let is_sealed = state.is_sealed(&effect);
+                        (effect, is_sealed)
+                    });
                     // Its reader ends with the queue.
-                    let _over = journal.send(effects);
+                    let _over = journal.send(noted.collect());
                 }
                 Some(_) => {}
             }
@@ -169,7 +155,7 @@ impl Dispatcher {
     }
 
     /// Effects of which the journal has what it is to have.
-    pub fn carry_out(&self, effects: Vec<Effect>) {
+    pub fn carry_out(&self, effects: impl IntoIterator<Item = Effect>) {
         let mut state = self.state();
         let mut events = VecDeque::new();
         for effect in effects {
@@ -177,6 +163,31 @@ impl Dispatcher {
         }
         for event in events {
             self.drive(&mut state, event);
+        }
+    }
+
+    /// Another server has the queue.
+    pub fn lose(&self) {
+        self.over.cancel();
+    }
+
+    /// Operations that were taken over without what was sealed for them: they are queued as soon as
+    /// their client has come with it again, and end if it does not come in time.
+    pub fn release(&self, state: &mut State) {
+        let now = self.now().saturating_sub(self.began_at);
+        for (operation, submission, is_lost) in state.release(now) {
+            self.drive(
+                state,
+                Event::Submit {
+                    operation,
+                    waiter: None,
+                    submission,
+                },
+            );
+            if is_lost {
+                let by = ashlar_queue::Canceller::Operator;
+                self.drive(state, Event::Cancel { operation, by });
+            }
         }
     }
 
@@ -220,6 +231,38 @@ impl Dispatcher {
     }
 }
 
+/// A queue that goes on with what another left.
+fn restored(
+    settings: Settings,
+    taken: Taken,
+    (epoch, now): (u32, Duration),
+    tally: Arc<Tally>,
+) -> State {
+    let (mut records, mut held, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    for (record, is_sealed) in taken.records {
+        match &record.state {
+            RecordState::Running { assignment, .. } => heard.push(*assignment),
+            RecordState::Queued if is_sealed => {
+                held.push((record.operation, record.submission.clone()));
+                continue;
+            }
+            RecordState::Queued | RecordState::Ended { .. } => {}
+        }
+        records.push(record);
+    }
+    let queue = Queue::restore(settings, epoch, records, now);
+    let mut state = State::new(queue, tally);
+    state.held = held;
+    // Behind all that anybody was told by another server.
+    state.first_event = u64::from(epoch) << 31;
+    for assignment in heard {
+        if let Some(operation) = state.operation(assignment.operation) {
+            operation.heard.fence = assignment.fencing;
+        }
+    }
+    state
+}
+
 /// Tells the queue what time it is, when it wants to know.
 async fn tell_time(dispatcher: std::sync::Weak<Dispatcher>) {
     let mut next = 0;
@@ -241,7 +284,9 @@ async fn tell_time(dispatcher: std::sync::Weak<Dispatcher>) {
             return;
         };
         if is_due {
-            strong.happen(Event::Tick);
+            let mut state = strong.state();
+            strong.drive(&mut state, Event::Tick);
+            strong.release(&mut state);
         }
         if explained.elapsed() >= EXPLAIN {
             explained = Instant::now();

@@ -17,7 +17,8 @@
 //! | [`operation`], [`log`], [`name`] | an operation as clients see it, its events, its name |
 //! | [`session`] | sealed bundles, and channels to agents |
 //! | [`link`], [`outbox`], [`convert`] | connections of workers, what waits for them, what they say |
-//! | [`journal`] | what outlives the server that leads |
+//! | [`leader`], [`journal`] | which of several servers has the queue, and what outlives it |
+//! | [`forward`] | what is passed on to that server |
 //! | [`counts`] | metrics |
 //!
 //! What a client seals is in memory alone, and in what a worker is sent: no log, no event, no audit
@@ -28,7 +29,9 @@ pub mod clients;
 pub mod convert;
 pub mod counts;
 pub mod dispatcher;
+pub mod forward;
 pub mod journal;
+pub mod leader;
 pub mod link;
 pub mod log;
 pub mod name;
@@ -38,22 +41,46 @@ pub mod session;
 pub mod state;
 pub mod work;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use ashlar_queue::Settings;
 use ashlar_store::clock::Clock;
+use ashlar_store::task::{Task, spawn};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use counts::{QueueNow, Tally};
 use dispatcher::{Dispatcher, Start};
+use forward::Forward;
+use leader::Candidate;
+
+/// So long a server that stops may take to say that it does.
+const RESIGN: Duration = Duration::from_secs(3);
+
+/// Where the queue is, if it is not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At another server.
+    At(Arc<str>),
+    /// Nobody has it, as far as is known.
+    Nowhere,
+}
 
 /// The queue, wherever it is.
 #[derive(Debug, Clone, Default)]
 pub struct Dispatch {
     /// The queue while it is here.
     here: Arc<ArcSwapOption<Dispatcher>>,
+    /// Where it is else.
+    there: Arc<ArcSwapOption<Place>>,
+    /// How that server is reached. `None`: there are no others.
+    forward: Option<Forward>,
     tally: Arc<Tally>,
+    stop: CancellationToken,
+    /// Who sees to it that this server leads, if no other does.
+    leading: Arc<Mutex<Option<Task<()>>>>,
 }
 
 impl Dispatch {
@@ -66,26 +93,68 @@ impl Dispatch {
             epoch: u32::try_from(seconds).unwrap_or(u32::MAX),
             ..Start::default()
         };
-        dispatch.lead(Dispatcher::start(settings, start, clock, dispatch.tally.clone()));
+        let tally = dispatch.tally.clone();
+        dispatch.lead(Dispatcher::start(settings, start, clock, tally));
         dispatch
     }
 
+    /// The queue of several servers, of which one has it. Has to be called within a runtime.
+    pub fn among_others(candidate: Candidate, forward: Forward) -> Self {
+        let dispatch = Self {
+            forward: Some(forward),
+            ..Self::default()
+        };
+        let running = candidate.run(dispatch.clone(), dispatch.stop.clone());
+        *dispatch.task() = Some(spawn(running));
+        dispatch
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<Task<()>>> {
+        self.leading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The queue is here from now on.
-    pub fn lead(&self, dispatcher: Arc<Dispatcher>) {
+    fn lead(&self, dispatcher: Arc<Dispatcher>) {
+        self.there.store(None);
         self.here.store(Some(dispatcher));
     }
 
+    /// The queue is elsewhere.
+    fn follow(&self, place: Place) {
+        self.there.store(Some(Arc::new(place)));
+    }
+
     /// The queue is not here any more: streams end.
-    pub fn leave(&self, why: &Status) {
+    fn leave(&self, why: &Status) {
         if let Some(dispatcher) = self.here.swap(None) {
             dispatcher.end(why);
         }
     }
 
+    /// This server does not have the queue from now on, and another one may begin at once.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let task = self.task().take();
+        match task {
+            // It leaves, and says so.
+            Some(task) => drop(tokio::time::timeout(RESIGN, task).await),
+            None => self.leave(&clients::moved()),
+        }
+    }
+
+    /// Where the queue is and how it is reached, if it is not here.
+    pub fn elsewhere(&self) -> Option<(Place, Forward)> {
+        if self.here.load().is_some() {
+            return None;
+        }
+        let there = self.there.load_full()?;
+        Some(((*there).clone(), self.forward.clone()?))
+    }
+
     /// The queue, if it is here.
     pub fn leading(&self) -> Result<Arc<Dispatcher>, Status> {
         self.here.load_full().ok_or_else(|| {
-            let message = "the queue is not ready: come again";
+            let message = "no server has the queue right now: come again";
             crate::status::later(Code::Unavailable, message, clients::SOON)
         })
     }

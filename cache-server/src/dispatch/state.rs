@@ -1,6 +1,6 @@
 //! The queue with all that is around it, and what its effects do. Under one lock; nothing here waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +48,17 @@ pub struct State {
     pub bytes: usize,
     /// Numbers of events of operations that were taken over begin here.
     pub first_event: u64,
+    /// Operations that were taken over without what was sealed for them, and wait for it.
+    pub held: Vec<(OperationId, Arc<Submission>)>,
+    /// Those for which it did not come again.
+    pub lost: HashSet<OperationId>,
+    /// How long clients may be away.
+    pub grace: Duration,
 }
+
+/// Why an operation ends for which nobody has its secrets.
+const LOST_SECRETS: &str = "the server that had the build's secrets and logins is gone, and its \
+                            client did not give them again: start the build again";
 
 /// What an operation may keep while all of them together have too much.
 const SCARCE: usize = 64 << 10;
@@ -66,6 +76,9 @@ impl State {
             tally,
             bytes: 0,
             first_event: 0,
+            held: Vec::new(),
+            lost: HashSet::new(),
+            grace: Duration::ZERO,
         }
     }
 
@@ -82,6 +95,39 @@ impl State {
             self.operations.insert(id, new);
         }
         self.operations.get_mut(&id)
+    }
+
+    /// Whether something is sealed for the build of an operation that is to be kept.
+    pub fn is_sealed(&self, effect: &Effect) -> bool {
+        let Effect::Persist(record) = effect else {
+            return false;
+        };
+        let mut builds = record.builds.iter();
+        builds.any(|build| self.sessions.has_sealed(build))
+    }
+
+    /// Takes those of the operations that wait for what was sealed which have it now, and those that
+    /// have waited for too long: of them it says so. `since` is the time since they were taken over.
+    pub fn release(&mut self, since: Duration) -> Vec<(OperationId, Arc<Submission>, bool)> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let is_late = since > self.grace;
+        let held = std::mem::take(&mut self.held);
+        let (mut released, mut kept) = (Vec::new(), Vec::new());
+        for (id, submission) in held {
+            let has = self.sessions.has_sealed(&submission.build);
+            if has || is_late {
+                if !has {
+                    self.lost.insert(id);
+                }
+                released.push((id, submission, !has));
+            } else {
+                kept.push((id, submission));
+            }
+        }
+        self.held = kept;
+        released
     }
 
     /// Whether an operation may be one that a worker has: of a namespace that it works for, and one
@@ -290,6 +336,13 @@ impl State {
         self.tally.ended(&end);
         let ended = self.queue.view(id).and_then(|view| view.ended);
         let ended = ended.map(time);
+        let end = if self.lost.remove(&id) {
+            End::Cancelled {
+                why: LOST_SECRETS.into(),
+            }
+        } else {
+            end
+        };
         if let End::Cancelled { .. } = &end {
             self.say_one(id, event::Kind::Cancelled(event::Cancelled {}));
         }

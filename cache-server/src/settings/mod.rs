@@ -435,6 +435,13 @@ pub enum SettingsError {
     /// Nothing that workers make could be stored.
     #[error("a server that is read-only has no use for {0}: workers store what they make")]
     ReadOnlyWithWorkers(&'static str),
+    /// Servers that cannot pass work on to each other.
+    #[error(
+        "--worker-listen on a server with --redis needs --peer, --peer-listen, --peer-address, \
+         --peer-token-file and --root: one of the servers has the queue of work, and the others \
+         pass on to it what they are asked"
+    )]
+    QueueWithoutPeers,
     /// Workers without a place.
     #[error("{0} is for a server with workers: set --worker-listen, where they come in")]
     NoWorkers(&'static str),
@@ -504,6 +511,9 @@ impl Settings {
         let first = workers.into_iter().find(|(_, set)| *set);
         match (&options.worker_listen, first) {
             (None, Some((name, _))) => return Err(SettingsError::NoWorkers(name)),
+            (Some(_), _) if farm.as_ref().is_some_and(|farm| farm.peers.is_none()) => {
+                return Err(SettingsError::QueueWithoutPeers);
+            }
             (Some(_), _) if read_only => {
                 return Err(SettingsError::ReadOnlyWithWorkers("--worker-listen"));
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ashlar_store::clock::Clock;
 use ashlar_store::counters::Counters;
 use ashlar_store::disk::{DiskSettings, DiskStore};
+use ashlar_store::redis::queue::RedisQueue;
 
 use super::Engines;
 use super::farm::{Farm, FarmError};
@@ -53,6 +54,14 @@ impl Backing {
         match self {
             Self::Disk(store) => Engines::on_disk(store),
             Self::Farm { farm, .. } => farm.engines().clone(),
+        }
+    }
+
+    /// What the queue of several servers needs.
+    pub fn for_queue(&self) -> Option<(RedisQueue, Arc<PeerTokens>)> {
+        match self {
+            Self::Disk(_) => None,
+            Self::Farm { farm, .. } => farm.for_queue(),
         }
     }
 

@@ -32,6 +32,7 @@ use ashlar_store::objects::upkeep::{ObjectUpkeep, Spared, UpkeepSettings};
 use ashlar_store::objects::{MEMORY, ObjectBlobs};
 use ashlar_store::redis::index::RedisIndex;
 use ashlar_store::redis::leases::RedisLeases;
+use ashlar_store::redis::queue::RedisQueue;
 use ashlar_store::redis::results::RedisResults;
 use ashlar_store::redis::results::pages::ResultsPage;
 use ashlar_store::redis::{Redis, RedisSettings};
@@ -121,6 +122,7 @@ pub struct Farm {
     /// What other servers may read from: near in front of far.
     own_blobs: Arc<dyn BlobStore>,
     tokens: Option<Arc<PeerTokens>>,
+    queue: RedisQueue,
     _background: Vec<Task<()>>,
 }
 
@@ -198,6 +200,7 @@ impl Farm {
         }
         let near = near.map(Engines::on_disk);
         let removals = far.objects.removals();
+        let queue = RedisQueue::new(far.redis.clone());
         Ok(Self {
             engines: Engines {
                 blobs,
@@ -217,6 +220,7 @@ impl Farm {
             },
             own_blobs,
             tokens,
+            queue,
             _background: background,
         })
     }
@@ -224,6 +228,12 @@ impl Farm {
     /// What the services are made of.
     pub const fn engines(&self) -> &Engines {
         &self.engines
+    }
+
+    /// Where it is said which server has the queue, and what servers show each other; `None` where
+    /// they do not speak to each other.
+    pub fn for_queue(&self) -> Option<(RedisQueue, Arc<PeerTokens>)> {
+        Some((self.queue.clone(), self.tokens.clone()?))
     }
 
     /// What other servers may read, and the tokens for that; `None` where there are none.

@@ -18,6 +18,8 @@
 //! | `P:z{o}` | hash | lengths of the objects; without name, their sum |
 //! | `P:c{o}` | sorted set | condemned objects, by the time at which they are to be deleted (milliseconds) |
 //! | `P:n{o}` ID | string | the name of the namespace that has this [id](namespace) elsewhere |
+//! | `P:q{o}` | hash | the server that has the queue: epoch `e`, token `t`, address `a`, until `u` (microseconds) |
+//! | `P:j{o}` | hash | the queue's journal: operations by their ids |
 //! | `P:w{ab}` | string | that this server can write |
 //!
 //! The channel `P:leases` tells the leases that were granted or released.
@@ -197,6 +199,14 @@ impl Keys {
 
     pub(super) fn namespace(&self, id: &[u8]) -> Key {
         self.key('n', Tag::Once, &[id])
+    }
+
+    pub(super) fn leader(&self) -> Key {
+        self.key('q', Tag::Once, &[])
+    }
+
+    pub(super) fn journal(&self) -> Key {
+        self.key('j', Tag::Once, &[])
     }
 
     pub(super) fn writable(&self, tag: Tag) -> Key {

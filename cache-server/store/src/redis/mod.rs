@@ -7,6 +7,7 @@
 //! | [`keys`] | the names of everything, and the slots they are in |
 //! | [`results`] | results, and pins |
 //! | [`leases`] | leases, and results that are made under them |
+//! | [`queue`] | which server has the farm's queue, and what is to outlive it |
 //! | [`index`] | where blobs lie, and who holds them |
 //! | [`connection`] | requests with retries, redirections and replicas |
 //! | `topology`, `node` | which server has what; the connections to it |
@@ -21,6 +22,7 @@ pub mod index;
 pub mod keys;
 pub mod leases;
 mod node;
+pub mod queue;
 mod recent;
 mod remedy;
 mod request;

@@ -12,5 +12,6 @@ mod faults;
 mod footing;
 mod index;
 mod leases;
+mod queue;
 mod results;
 mod tls;

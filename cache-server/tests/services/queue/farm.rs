@@ -1,13 +1,10 @@
-//! A server with a queue, a client and a worker, as the tests of the queue have them.
+//! Clients and workers, as the tests of the queue have them.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ashlar_cache_server::audit::Audit;
-use ashlar_cache_server::auth::Access;
-use ashlar_cache_server::dispatch::Dispatch;
-use ashlar_cache_server::stores::Stores;
 use ashlar_model::cas::{CasDigest, DigestFunction};
+use ashlar_proto::convert::{digest_to_wire as wire, function_to_wire};
 use ashlar_proto::wire::farm::farm_client::FarmClient;
 use ashlar_proto::wire::farm::queue_message::{Assign, Kind as ToWorker};
 use ashlar_proto::wire::farm::worker_message::outcome::{Done, Kind as OutcomeKind};
@@ -18,15 +15,12 @@ use ashlar_proto::wire::longrunning::operations_client::OperationsClient;
 use ashlar_proto::wire::longrunning::{self, operation};
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::execution_client::ExecutionClient;
-use ashlar_queue::Settings;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
-
-use crate::harness::{Harness, number, wire};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
 
@@ -36,25 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Something that comes in time.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("in time")
-}
-
-/// Times that tests can wait for.
-pub(crate) fn quick() -> Settings {
-    Settings {
-        lease: Duration::from_secs(1),
-        renew_every: Duration::from_millis(300),
-        grace: Duration::from_millis(500),
-        backoff: Duration::from_millis(50),
-        hold: Duration::from_millis(10),
-        ..Settings::default()
-    }
-}
-
-/// A server where everybody may do everything.
-pub(crate) async fn open(settings: Settings) -> Harness {
-    let (access, audit) = (Access::open(), Audit::none());
-    let dispatch = Dispatch::alone(settings, &ashlar_store::clock::system());
-    Harness::with_queue(access, 0, Stores::shared, audit, Some(dispatch)).await
 }
 
 /// A request with a token, if there is one.
@@ -125,9 +100,9 @@ pub(crate) fn done_of(response: &reapi::ExecuteResponse) -> Done {
 }
 
 impl Client {
-    pub(crate) async fn new(harness: &Harness) -> Self {
+    pub(crate) fn over(channel: Channel) -> Self {
         Self {
-            channel: harness.channel().await,
+            channel,
             instance: String::new(),
             token: String::new(),
             build: "build-1".to_owned(),
@@ -160,7 +135,7 @@ impl Client {
         });
         let request = reapi::BatchUpdateBlobsRequest {
             instance_name: self.instance.clone(),
-            digest_function: number(BLAKE3),
+            digest_function: function_to_wire(BLAKE3).into(),
             requests: requests.collect(),
         };
         let mut cas = ContentAddressableStorageClient::new(self.channel.clone());
@@ -209,7 +184,7 @@ impl Client {
     pub(crate) fn ask(&self, action: &[u8]) -> Request<reapi::ExecuteRequest> {
         self.request(reapi::ExecuteRequest {
             instance_name: self.instance.clone(),
-            digest_function: number(BLAKE3),
+            digest_function: function_to_wire(BLAKE3).into(),
             action_digest: Some(wire(&CasDigest::of(BLAKE3, action))),
             ..Default::default()
         })
@@ -291,23 +266,6 @@ pub(crate) fn hello(id: &str, slots: u32) -> Hello {
 }
 
 impl Worker {
-    /// A worker that has been welcomed, and takes as much as it has slots.
-    pub(crate) async fn attach(harness: &Harness, id: &str, slots: u32) -> Self {
-        let worker = Self::with(harness, hello(id, slots), "").await;
-        let worker = worker.expect("welcome");
-        worker.capacity(slots);
-        worker
-    }
-
-    /// A worker that says hello with a token.
-    pub(crate) async fn with(
-        harness: &Harness,
-        hello: Hello,
-        token: &str,
-    ) -> Result<Self, Status> {
-        Self::over(harness.worker_channel().await, hello, token).await
-    }
-
     /// A worker over a connection.
     pub(crate) async fn over(
         channel: Channel,

@@ -13,9 +13,8 @@ use ashlar_proto::{missing, retry};
 use ashlar_queue::Settings;
 use tonic::Code;
 
-use super::farm::{
-    BLAKE3, Client, Worker, done_of, hello, open, output, quick, response, soon, stage, texts,
-};
+use super::farm::{BLAKE3, Client, Worker, done_of, hello, output, response, soon, stage, texts};
+use super::here::{open, quick};
 
 #[tokio::test]
 async fn work_is_asked_for_and_done() {
