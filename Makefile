@@ -15,7 +15,10 @@ BENCH_PACKAGES := $(TEST_PACKAGES) pigz
 # How many seeds `make faults`, `make farm-faults` and `make remote-faults` run.
 RUNS := 300
 
-.PHONY: help build demo test test-packages test-users test-bases test-judges faults farm-faults remote-faults lint bench fuzz \
+# The seed of `make simulate`.
+SEED := 1
+
+.PHONY: help build demo test test-packages test-users test-bases test-judges faults farm-faults remote-faults lint bench simulate fuzz \
 	clean-scratch
 
 help: ## Say what there is
@@ -66,6 +69,9 @@ farm-faults: test-users test-bases test-judges ## The same for three servers ove
 remote-faults: test-users test-bases ## Builds on workers that everything happens to (RUNS=300 seeds)
 	cargo build -p ashlar -p ashlar-cache-server -p ashlar-worker
 	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e workers::faults -- --nocapture
+
+simulate: ## Simulate the queue of 10,000 workers for an hour (SEED=1)
+	cargo run --release -p ashlar-queue --example simulate -- --seed $(SEED) --both
 
 fuzz: ## Fuzz the Dockerfile language and split layers (SECONDS_EACH=60; needs a nightly compiler)
 	$(SCRIPTS)/packages.sh g++

@@ -108,9 +108,7 @@ fn set(config: &mut Config, name: &str, value: &str) -> Result<(), String> {
     };
     match name {
         "--seed" => config.seed = whole()?,
-        "--workers" => {
-            config.workers = value.parse().map_err(|error| format!("{name}: {error}"))?
-        }
+        "--workers" => config.workers = usize::try_from(small()?).unwrap_or(usize::MAX),
         "--minutes" => config.load_time = whole()? * MINUTE,
         "--rate" => config.rate = part()?,
         "--step-ms" => config.step = whole()? * MS,

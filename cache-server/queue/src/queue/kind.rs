@@ -44,7 +44,7 @@ pub(super) struct Class {
 pub(super) struct Kind {
     /// Those that count.
     properties: Properties,
-    pub(super) namespaces: Arc<[Arc<str>]>,
+    pub(super) namespaces: Namespaces,
     /// Classes that match.
     pub(super) classes: Vec<ClassId>,
     pub(super) members: BTreeSet<WorkerIndex>,
@@ -79,12 +79,15 @@ fn matches(requirements: &Properties, properties: &Properties) -> bool {
         .all(|(name, value)| properties.get(name) == Some(value))
 }
 
+/// Instance names.
+pub(super) type Namespaces = Arc<[Arc<str>]>;
+
 /// All kinds and classes.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
     kinds: BTreeMap<KindId, Kind>,
     classes: BTreeMap<ClassId, Class>,
-    by_properties: HashMap<(Properties, Arc<[Arc<str>]>), KindId>,
+    by_properties: HashMap<(Properties, Namespaces), KindId>,
     by_requirements: HashMap<Properties, ClassId>,
     /// Names that classes require, and how many classes do.
     asked: HashMap<String, usize>,
@@ -184,7 +187,7 @@ impl Kinds {
         &mut self,
         worker: WorkerIndex,
         properties: &Properties,
-        namespaces: &Arc<[Arc<str>]>,
+        namespaces: &Namespaces,
     ) -> KindId {
         let counting: Properties = properties
             .iter()

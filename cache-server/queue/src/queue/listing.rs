@@ -1,5 +1,6 @@
 //! What can be seen.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -144,7 +145,7 @@ impl Queue {
             }
             is_same
         });
-        views.sort_by(|a, b| b.slots.cmp(&a.slots));
+        views.sort_by_key(|view| Reverse(view.slots));
         views
     }
 

@@ -123,7 +123,7 @@ impl Queue {
             waiting: 0,
             waiting_light: 0,
             lingering: 0,
-            pace: Duration::from_secs(1),
+            pace: Duration::from_secs(10),
             next_fencing: (u64::from(epoch) << 32) + 1,
             next_sequence: 0,
             counts: Counts::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Queue;
-use super::operation::State;
+use super::operation::{Operation, State};
 use super::timers::Timer;
 use crate::hash::{mix_wide, mix2};
 use crate::{
@@ -15,10 +15,13 @@ use crate::{
 /// Actions that are set aside at most.
 const POISONS: usize = 4096;
 
+/// Until when, and why.
+type Aside = (Duration, Poison);
+
 /// Actions that took workers down with them.
 #[derive(Debug, Default)]
 pub(super) struct Poisons {
-    aside: HashMap<(Arc<str>, Action), (Duration, Poison)>,
+    aside: HashMap<(Arc<str>, Action), Aside>,
 }
 
 impl Poisons {
@@ -140,14 +143,14 @@ impl Queue {
         let Some(operation) = self.operations.get_mut(&id) else {
             return;
         };
-        operation.failures.push(failure.clone());
+        let why = format!("{}: {}", failure.name, failure.message);
+        operation.failures.push(failure);
         operation.declines = 0;
         let failed = u32::try_from(operation.failures.len()).unwrap_or(u32::MAX);
         if failed >= self.settings.attempts || operation.grants >= self.settings.grants {
             self.poison(id);
             return;
         }
-        let why = format!("{}: {}", failure.name, failure.message);
         self.rest(id, failed - 1, why.into());
     }
 
@@ -214,11 +217,7 @@ impl Queue {
 
     /// What was granted again at once is persisted already.
     fn persist_if_waiting(&mut self, id: OperationId) {
-        if self
-            .operations
-            .get(&id)
-            .is_some_and(|operation| operation.is_queued())
-        {
+        if self.operations.get(&id).is_some_and(Operation::is_queued) {
             self.persist(id);
         }
     }

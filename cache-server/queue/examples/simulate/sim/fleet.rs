@@ -33,7 +33,7 @@ pub(crate) fn machines(config: &Config, rng: &mut Rng) -> Vec<Machine> {
             if at % 20 < 2 || at % 20 == 4 {
                 properties.insert("disk".into(), "large".into());
             }
-            let namespaces: Vec<Arc<str>> = if rng.chance(0.02) {
+            let namespaces: Vec<Arc<str>> = if rng.chance(0.02) && at >= 10 {
                 vec![namespace(rng.index(NAMESPACES))]
             } else {
                 vec!["".into()]

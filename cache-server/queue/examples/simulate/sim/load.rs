@@ -136,7 +136,7 @@ impl Load {
         let mut requirements: BTreeMap<String, String> = [("os", "linux"), ("arch", platform)]
             .map(|(k, v)| (k.into(), v.into()))
             .into();
-        if mixed(at, template, 3) % 50 == 0 {
+        if mixed(at, template, 3).is_multiple_of(50) {
             requirements.insert("disk".into(), "large".into());
         }
         // Five base images for all, of three layers each.

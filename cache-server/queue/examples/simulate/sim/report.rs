@@ -144,7 +144,7 @@ impl fmt::Display for Report {
             "| bytes of layers that segments stand on; moved; segments that moved none | {:.1} TB; {:.1} TB ({:.1} %); {:.0} % |",
             tera(self.bytes_needed),
             tera(self.bytes_moved),
-            percent(self.bytes_moved, self.bytes_needed),
+            100.0 * self.moved_part(),
             percent(self.local, self.executions)
         )?;
         let mean = self.fairness.iter().sum::<f64>() / (self.fairness.len() as f64).max(1.0);

@@ -274,9 +274,9 @@ impl Queue {
                 let bytes_per_second = u128::from(self.settings.bytes_per_second.max(1));
                 let micros = u128::from(gain) * 1_000_000 / bytes_per_second;
                 let transfer = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
-                // Waiting pays where it is likely to be shorter than what it saves. With work of
-                // twenty seconds and one holder it is not; with work of a tenth of one it is.
-                let is_likely = self.pace / slots <= transfer;
+                // Waiting pays where it is likely to be much shorter than what it saves. With work
+                // of twenty seconds and one holder it is not; with work of a tenth of one it is.
+                let is_likely = self.pace / slots * 2 <= transfer;
                 return (is_likely && transfer >= LEAST_HOLD).then(|| Hold {
                     until: self.clock.time() + transfer.min(self.settings.hold),
                     missing: there,

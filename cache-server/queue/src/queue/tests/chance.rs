@@ -24,11 +24,7 @@ struct World {
 const WORKERS: usize = 5;
 
 const fn slots(worker: usize) -> u32 {
-    if worker == 0 {
-        0
-    } else {
-        worker.next_multiple_of(2) as u32 / 2
-    }
+    [0, 1, 1, 2, 2][worker]
 }
 
 impl World {
@@ -85,6 +81,53 @@ impl World {
     }
 }
 
+/// Something to do, of two numbers.
+fn submission(a: u8, b: u8) -> Submission {
+    let mut submission = Submission {
+        build: key(&format!("b{}", a % 5)),
+        priority: i32::from(b % 5) * 10 - 20,
+        skip_cache_lookup: b.is_multiple_of(7),
+        light: b.is_multiple_of(5),
+        whole: b.is_multiple_of(11),
+        inputs: on(&[(u64::from(a % 4), 20), (u64::from(b % 8), 100)]),
+        ..work(&format!("{}", b % 24))
+    };
+    submission.build.namespace = ["org", "org/x", "other"][usize::from(a % 3)].into();
+    if a.is_multiple_of(9) {
+        submission.requirements.insert("gpu".into(), "yes".into());
+    }
+    submission
+}
+
+/// A worker comes, maybe once more, and knows some of what it had.
+fn hello_of(index: usize, running: Vec<Assignment>) -> Hello {
+    let mut hello = Hello {
+        running,
+        ..hello(&format!("w{index}"), slots(index))
+    };
+    if index == 3 {
+        hello.properties.insert("gpu".into(), "yes".into());
+    }
+    if index == 2 {
+        hello.namespaces = vec!["org".into()];
+    }
+    hello
+}
+
+/// What a worker says.
+fn outcome_of(b: u8) -> Outcome {
+    match b % 6 {
+        0 => broken("x"),
+        1 => Outcome::Infrastructure {
+            message: "x".into(),
+            is_exhaustion: true,
+        },
+        2 => Outcome::HandedBack,
+        3 => Outcome::Cancelled,
+        _ => done("x"),
+    }
+}
+
 /// One thing that happens, of these numbers.
 fn happen(bench: &mut Bench, world: &mut World, what: (u8, u8, u8)) -> Vec<Effect> {
     let (kind, a, b) = what;
@@ -103,21 +146,9 @@ fn happen(bench: &mut Bench, world: &mut World, what: (u8, u8, u8)) -> Vec<Effec
     let operation = OperationId(u128::from(u64::from(b) % bench.number().max(1)) << 64 | 7);
     match kind % 16 {
         0..4 => {
-            let mut submission = Submission {
-                build: key(&format!("b{}", a % 5)),
-                priority: i32::from(b % 5) * 10 - 20,
-                skip_cache_lookup: b % 7 == 0,
-                light: b % 5 == 0,
-                whole: b % 11 == 0,
-                inputs: on(&[(u64::from(a % 4), 20), (u64::from(b % 8), 100)]),
-                ..work(&format!("{}", b % 24))
-            };
-            submission.build.namespace = ["org", "org/x", "other"][usize::from(a % 3)].into();
-            if a % 9 == 0 {
-                submission.requirements.insert("gpu".into(), "yes".into());
-            }
+            let submission = submission(a, b);
             let operation = OperationId(u128::from(bench.number()) << 64 | 7);
-            let waiter = (b % 2 == 0).then(|| WaiterId(u64::from(a % 32)));
+            let waiter = (b.is_multiple_of(2)).then(|| WaiterId(u64::from(a % 32)));
             bench.step(Event::Submit {
                 operation,
                 waiter,
@@ -125,18 +156,12 @@ fn happen(bench: &mut Bench, world: &mut World, what: (u8, u8, u8)) -> Vec<Effec
             })
         }
         4 => {
-            // A worker comes, maybe once more, and knows some of what it had.
-            let running: Vec<_> = held.iter().copied().filter(|_| b % 3 != 0).collect();
-            let mut hello = Hello {
-                running: running.clone(),
-                ..hello(&format!("w{index}"), slots(index))
-            };
-            if index == 3 {
-                hello.properties.insert("gpu".into(), "yes".into());
-            }
-            if index == 2 {
-                hello.namespaces = vec!["org".into()];
-            }
+            let running: Vec<_> = held
+                .iter()
+                .copied()
+                .filter(|_| !b.is_multiple_of(3))
+                .collect();
+            let hello = hello_of(index, running.clone());
             let connection = ConnectionId(1000 + bench.number());
             world.connections.retain(|_, worker| *worker != index);
             world.connections.insert(connection, index);
@@ -156,13 +181,13 @@ fn happen(bench: &mut Bench, world: &mut World, what: (u8, u8, u8)) -> Vec<Effec
             let removed = vec![u64::from(a % 8)];
             bench.step(Event::Holdings {
                 connection,
-                all: b % 3 == 0,
+                all: b.is_multiple_of(3),
                 added,
                 removed,
             })
         }
         7 => {
-            let draining = b % 8 == 0;
+            let draining = b.is_multiple_of(8);
             bench.step(Event::Capacity {
                 connection,
                 free: u32::from(b % 4),
@@ -179,16 +204,7 @@ fn happen(bench: &mut Bench, world: &mut World, what: (u8, u8, u8)) -> Vec<Effec
                 operation,
                 fencing: u64::from(b),
             });
-            let outcome = match b % 6 {
-                0 => broken("x"),
-                1 => Outcome::Infrastructure {
-                    message: "x".into(),
-                    is_exhaustion: true,
-                },
-                2 => Outcome::HandedBack,
-                3 => Outcome::Cancelled,
-                _ => done("x"),
-            };
+            let outcome = outcome_of(b);
             bench.step(Event::Outcome {
                 connection,
                 assignment,
@@ -207,7 +223,7 @@ fn happen(bench: &mut Bench, world: &mut World, what: (u8, u8, u8)) -> Vec<Effec
                 waiter: WaiterId(u64::from(a % 32)),
             }),
             _ => {
-                let build = (a % 2 == 0).then(|| key("b2"));
+                let build = (a.is_multiple_of(2)).then(|| key("b2"));
                 bench.step(Event::Attach {
                     operation,
                     waiter: WaiterId(u64::from(a % 32)),
