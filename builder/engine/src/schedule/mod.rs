@@ -96,6 +96,8 @@ pub struct ScheduleOptions {
     pub blobs_here: bool,
     /// Who must be able to use what is made.
     pub audience: Audience,
+    /// The steps that this is about, on a worker: what they stand on is likely to be found.
+    pub own: Option<Arc<HashSet<NodeId>>>,
 }
 
 /// What came of a schedule.

@@ -35,6 +35,16 @@ pub(super) struct Survey {
     wrong: Mutex<HashSet<DefinitionKey>>,
 }
 
+/// What other machines are asked in one go.
+#[derive(Default)]
+struct Asked {
+    definitions: Vec<DefinitionKey>,
+    /// Each once.
+    instructions: Vec<InstructionKey>,
+    /// Steps of which nothing below was looked at: whoever finds them needs no more.
+    last: Vec<NodeId>,
+}
+
 /// What came of waiting for one's turn to run a step.
 pub(super) enum Turn<'a> {
     /// It may run.
@@ -86,20 +96,38 @@ impl Runner {
         Ok(true)
     }
 
-    /// Looks up what is wanted, tip first, here and then, in one go, on other machines.
+    /// Looks up what is wanted, tip first, here and then, in one go, on other machines. A worker asks
+    /// for its segment and what that stands on; for what lies below only where that is lost.
     pub(super) async fn survey(&self, target: NodeId) -> Result<(), Failure> {
         let Some(shared) = self.asked() else {
             return Ok(());
         };
-        let (mut definitions, mut instructions) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         let mut pending = VecDeque::from([target]);
+        while !pending.is_empty() {
+            let asked = self.what_to_ask(pending, &mut seen)?;
+            if !asked.definitions.is_empty() {
+                self.ask(shared, &asked).await?;
+            }
+            let lost = asked.last.into_iter();
+            let lost = lost.filter(|id| !self.is_adopted(&self.keys[id.index()].definition));
+            pending = lost.flat_map(|id| self.graph.node(id).inputs()).collect();
+        }
+        Ok(())
+    }
+
+    /// What the local store lacks of some filesystems and of what lies below them.
+    fn what_to_ask(
+        &self,
+        mut pending: VecDeque<NodeId>,
+        seen: &mut HashSet<DefinitionKey>,
+    ) -> Result<Asked, Failure> {
+        let mut asked = Asked::default();
         while let Some(id) = pending.pop_front() {
             let keys = self.keys[id.index()];
             if !seen.insert(keys.definition) {
                 continue;
             }
-            let node = self.graph.node(id);
             if let Some(instruction) = keys.instruction
                 && !self.options.fresh.runs(id)
             {
@@ -111,23 +139,31 @@ impl Runner {
                     locked(&self.survey.found).insert(keys.definition, found);
                     continue;
                 }
-                definitions.push(keys.definition);
-                instructions.push(instruction);
+                asked.definitions.push(keys.definition);
+                asked.instructions.push(instruction);
             }
-            pending.extend(node.inputs());
+            let own = self.options.own.as_ref();
+            if keys.instruction.is_some() && own.is_some_and(|own| !own.contains(&id)) {
+                asked.last.push(id);
+            } else {
+                pending.extend(self.graph.node(id).inputs());
+            }
         }
-        if definitions.is_empty() {
-            return Ok(());
-        }
-        self.fates.begin();
         let mut seen = HashSet::new();
-        instructions.retain(|instruction| seen.insert(*instruction));
+        asked
+            .instructions
+            .retain(|instruction| seen.insert(*instruction));
+        Ok(asked)
+    }
+
+    async fn ask(&self, shared: &Arc<dyn SharedResults>, asked: &Asked) -> Result<(), Failure> {
+        self.fates.begin();
         let span = tracing::info_span!(
             "lookup",
-            keys = definitions.len() + instructions.len(),
+            keys = asked.definitions.len() + asked.instructions.len(),
             found = Empty,
         );
-        let probe = shared.probe(&definitions, &instructions);
+        let probe = shared.probe(&asked.definitions, &asked.instructions);
         let probed = probe.instrument(span.clone()).await;
         span.record("found", probed.definitions.len());
         let adopted = match self.options.audience {

@@ -100,6 +100,16 @@ impl FarmWatch {
     fn note_end(&self, state: &mut State, id: NodeId) {
         state.running.remove(&id);
         state.ended.insert(id);
+        self.note_pause(state);
+    }
+
+    /// What ran on a worker that has lost the segment runs no more.
+    fn note_hand_over(&self, state: &mut State) {
+        state.running.clear();
+        self.note_pause(state);
+    }
+
+    fn note_pause(&self, state: &State) {
         if *self.stop.borrow() && state.running.is_empty() {
             self.has_paused.send_replace(true);
         }
@@ -116,11 +126,13 @@ impl SegmentWatch for FarmWatch {
         let report = &self.report;
         match event {
             SegmentEvent::Queued { why } => {
+                self.note_hand_over(state);
                 if let Some(id) = self.speaker(state) {
                     report.queued(id, &why);
                 }
             }
             SegmentEvent::Assigned { worker, attempt } => {
+                self.note_hand_over(state);
                 if let Some(id) = self.speaker(state) {
                     report.assigned(id, &worker, attempt);
                 }

@@ -29,6 +29,8 @@ struct TestFarm {
     segments: Mutex<Vec<Vec<String>>>,
     after_loss: Mutex<Vec<bool>>,
     inputs: Mutex<Vec<usize>>,
+    /// How many results the worker of each segment asked for, each time.
+    probes: Mutex<Vec<Vec<usize>>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
     /// By the name of a segment's last step.
@@ -51,6 +53,7 @@ fn farm(service: &Arc<Mutex<Service>>, workers: usize) -> (Bench, Arc<TestFarm>,
         segments: Mutex::default(),
         after_loss: Mutex::default(),
         inputs: Mutex::default(),
+        probes: Mutex::default(),
         running: AtomicUsize::new(0),
         most_running: AtomicUsize::new(0),
         troubles: Mutex::default(),
@@ -146,9 +149,10 @@ impl TestFarm {
             true => Audience::FarmAfterLoss,
             false => Audience::Farm,
         };
+        let own: Arc<HashSet<NodeId>> = Arc::new(segment.steps.iter().copied().collect());
+        options.own = Some(Arc::clone(&own));
         if segment.no_cache {
-            let steps = segment.steps.iter().copied().collect();
-            options.fresh = Fresh::Segment(Arc::new(steps));
+            options.fresh = Fresh::Segment(own);
         }
         let plan = KeyedGraph {
             graph: Arc::clone(&segment.graph),
@@ -157,7 +161,10 @@ impl TestFarm {
         };
         let made = make(plan, segment.tip, options, surroundings).await;
         // As the cache takes what it is offered and lacks.
-        for offered in machine.asked().offered {
+        let asked = machine.asked();
+        let probes = asked.probes.iter().map(Vec::len).collect();
+        self.probes.lock().unwrap().push(probes);
+        for offered in asked.offered {
             machine.publish(offered, None);
         }
         let fates = made.fates.unwrap_or_default();
@@ -315,6 +322,8 @@ async fn a_chain_stays_where_it_is() {
     bench.make(graph, target).await.unwrap();
     assert_eq!(farm.segments(), [["node 3"]]);
     assert_eq!(*farm.inputs.lock().unwrap(), [2]);
+    // The worker has asked for no more than that.
+    assert_eq!(*farm.probes.lock().unwrap(), [vec![3], vec![2]]);
 }
 
 #[tokio::test]

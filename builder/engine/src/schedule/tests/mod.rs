@@ -268,6 +268,7 @@ impl Bench {
             },
             blobs_here: false,
             audience: Audience::Here,
+            own: None,
         }
     }
 
