@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ashlar_engine::driver::{Built, Prepared};
-use ashlar_model::digest::BlobDigest;
+use ashlar_model::config::ImageConfig;
 use ashlar_model::platform::Platform;
 use ashlar_model::step::Selection;
 use ashlar_store::home::Home;
@@ -21,8 +21,9 @@ use crate::context::ContextRef;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct WireDelivery {
     image: WireImage,
-    /// Digest of the complete configuration: of these layers and no others.
-    id: BlobDigest,
+    /// The complete configuration, as JSON: of these layers and no others. Times of layers depend on
+    /// the store that has them, so no other store would come to the same.
+    config: Vec<u8>,
 }
 
 /// The order of a delivery, as a worker has it.
@@ -30,12 +31,14 @@ pub struct DeliveryOrder {
     checked: Checked,
     image: WireImage,
     parts: ImageParts,
-    id: BlobDigest,
+    config: ImageConfig,
 }
 
 impl std::fmt::Debug for DeliveryOrder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeliveryOrder").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("DeliveryOrder")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,8 +53,8 @@ impl DeliveryOrder {
         let prepared = built.prepared.as_ref()?;
         let encode = || {
             let (image, nodes) = WireImage::of(prepared, pushes, home, names)?;
-            let id = BlobDigest::of(&built.config.to_vec());
-            let bytes = seal(Kind::Delivery, &WireDelivery { image, id })?;
+            let config = built.config.to_vec();
+            let bytes = seal(Kind::Delivery, &WireDelivery { image, config })?;
             Ok(Encoded { bytes, nodes })
         };
         Some(encode())
@@ -59,12 +62,15 @@ impl DeliveryOrder {
 
     /// Reads an order.
     pub fn read(bytes: &[u8]) -> Result<Self, OrderError> {
-        let WireDelivery { image, id } = open(Kind::Delivery, bytes, LONGEST_ORDER)?;
+        let WireDelivery { image, config } = open(Kind::Delivery, bytes, LONGEST_ORDER)?;
+        let config = ImageConfig::from_slice(&config);
+        let config =
+            config.map_err(|_| OrderError::Wrong("its configuration cannot be read".to_owned()))?;
         Ok(Self {
             checked: Checked::new(image.graph.clone())?,
             parts: image.read()?,
             image,
-            id,
+            config,
         })
     }
 
@@ -78,10 +84,10 @@ impl DeliveryOrder {
         self.checked.platform()
     }
 
-    /// The digest of the image's configuration. What is made instead if a result was lost
-    /// meanwhile may be another image: then nothing is delivered.
-    pub const fn id(&self) -> BlobDigest {
-        self.id
+    /// The image's configuration, complete. What is made instead if a result was lost meanwhile may
+    /// have other layers: then nothing is delivered.
+    pub const fn config(&self) -> &ImageConfig {
+        &self.config
     }
 
     /// Where it goes.

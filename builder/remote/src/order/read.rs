@@ -1,5 +1,6 @@
 //! The parts of a graph, as a graph again, with keys that are computed here.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,6 +34,13 @@ pub struct Planned {
     pub fresh: Fresh,
     /// Who must be able to use it.
     pub audience: Audience,
+}
+
+impl Planned {
+    /// The steps that are meant, as a schedule takes them.
+    pub fn own(&self) -> Option<Arc<HashSet<NodeId>>> {
+        Some(Arc::new(self.steps.iter().copied().collect()))
+    }
 }
 
 /// What order and reader agree upon before anything is planned.

@@ -88,6 +88,7 @@ async fn work(worker: &Machine, order: &[u8], events: Arc<dyn EventSink>) -> Vec
     let options = ScheduleOptions {
         fresh: planned.fresh.clone(),
         audience: planned.audience,
+        own: planned.own(),
         ..worker.options()
     };
     let mut surroundings = worker.surroundings();
