@@ -33,6 +33,11 @@ impl Homes {
         &self.root
     }
 
+    /// How much each of them may take.
+    pub const fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
     /// The store of a namespace, made if there is none. Each piece of work opens it for itself: what
     /// one uses may be evicted when it has ended, whoever else is at work.
     pub fn of(&self, namespace: &str) -> Result<Home, StoreError> {
@@ -58,7 +63,7 @@ impl Homes {
 
 /// The name of a namespace's directory: for people, and its hash, for names are longer than file
 /// names may be, and have characters that these may not have.
-fn directory(namespace: &str) -> String {
+pub fn directory(namespace: &str) -> String {
     let word = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' {
             c

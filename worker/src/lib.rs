@@ -13,6 +13,7 @@
 //! | [`assignment`] | one piece of work: what it is, how it is done, how it ended |
 //! | [`farm`] | the farm as a cache |
 //! | [`homes`], [`holdings`] | the stores, one for each namespace, and which layers are there |
+//! | [`near`] | files of contexts that were here before |
 //! | [`capacity`], [`pressure`] | how much more work is taken |
 //! | [`drain`] | how the worker stops |
 //! | [`http`], [`metrics`] | pages for those who look after it |
@@ -32,6 +33,7 @@ pub mod homes;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod near;
 pub mod notify;
 pub mod pressure;
 pub mod settings;

@@ -21,6 +21,7 @@ use crate::capacity::{self, Limits};
 use crate::farm::Farm;
 use crate::homes::Homes;
 use crate::metrics::Metrics;
+use crate::near::NearStores;
 use crate::pressure::Gauge;
 
 /// Why work is to end before it is done.
@@ -49,6 +50,8 @@ pub struct Worker {
     pub farm: Arc<Farm>,
     /// The stores.
     pub homes: Homes,
+    /// Files of contexts that were here before.
+    pub near: NearStores,
     /// What opens the secrets of builds.
     pub key: FarmKey,
     /// The environment, as those see it who fetch for a build.
@@ -114,6 +117,7 @@ impl Worker {
             limits,
         } = parts;
         Arc::new(Self {
+            near: NearStores::new(homes.root().join("near"), homes.limit()),
             line,
             farm,
             homes,

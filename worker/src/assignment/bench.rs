@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_engine::event::EventSink;
-use ashlar_engine::share::SharedResults as _;
+use ashlar_engine::key::NodeKeys;
+use ashlar_engine::share::{MadeResult, SharedResults as _};
 use ashlar_exec::executor::{BlobFetcher, LocalExecutor};
 use ashlar_image::registry::RegistrySettings;
 use ashlar_model::digest::DefinitionKey;
@@ -117,6 +118,29 @@ impl Bench {
         let found = self.sharing().probe(results, &[]).await.definitions;
         let missing = results.iter().filter(|key| !found.contains(key));
         missing.copied().collect()
+    }
+
+    /// Offers results of the store to the farm.
+    pub fn offer<'a>(&self, results: impl Iterator<Item = &'a NodeKeys>) {
+        for keys in results {
+            let (definition, home) = (keys.definition, self.workshop.home());
+            // What the store does not have any more was lost on the way: the client comes again.
+            let (Some(instruction), Ok(Some(result))) =
+                (keys.instruction, home.result_by_definition(&definition))
+            else {
+                continue;
+            };
+            self.sharing().offer(MadeResult {
+                name: String::new(),
+                definition,
+                instruction,
+                content: None,
+                stack: result.stack,
+                made: Vec::new(),
+                word: result.word,
+                replaces: false,
+            });
+        }
     }
 
     /// Saves what cache mounts hold that are shared.

@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ashlar_engine::driver::{self, Built, Prepared};
-use ashlar_engine::event::BuildEvent;
+use ashlar_engine::event::{BuildEvent, VertexId};
 use ashlar_engine::schedule::{self, ScheduleOptions, Surroundings};
 use ashlar_model::digest::BlobDigest;
 use ashlar_model::executor::{BoxFuture, PackRequest, StepExecutor};
 use ashlar_remote::client::image::{DeliveredImage, ImageFailure, ImageOutcome};
 use ashlar_remote::client::{
-    BuildOptions, FarmClient, FarmError, FarmRunner, Offer, Placement, Work, WorkKind, build_event,
+    BuildOptions, FarmClient, FarmError, FarmRunner, Offer, Placement, Work, WorkKind, output_event,
 };
 use ashlar_remote::order::{BuildOrder, DeliveryOrder};
 use ashlar_store::home::Home;
@@ -69,7 +70,7 @@ async fn drive_it(
     order: &BuildOrder,
     client: &FarmClient,
 ) -> Result<ImageOutcome, Unfinished> {
-    let contexts = Contexts::list(&job.home, &job.service.blobs, order.contexts()).await;
+    let contexts = Contexts::list(&job.home, &job.files, order.contexts()).await;
     let contexts = contexts.map_err(|error| Trouble::of(&error))?;
     let bench = set_out(job, order.layers())?;
     keep_documents(&job.home, order.documents()).map_err(Trouble::from)?;
@@ -209,19 +210,47 @@ async fn deliver(
         fresh: false,
         priority: 0,
     };
+    let vertex = VertexId(built.vertices.saturating_add(1));
+    let begun = begin_output(bench, order, vertex);
     let events = Arc::clone(&bench.events);
     let events = Arc::new(move |event| {
-        if let Some(event) = build_event(event) {
+        if let Some(event) = output_event(event, vertex) {
             events.emit(event);
         }
     });
-    match client.run(&work, events).await {
+    let outcome = client.run(&work, events).await;
+    let elapsed = begun.elapsed();
+    bench.events.emit(match &outcome {
+        Ok(outcome) if !outcome.failed => BuildEvent::Finished { vertex, elapsed },
+        Ok(outcome) => BuildEvent::Failed {
+            vertex,
+            elapsed,
+            error: outcome.message.as_str().into(),
+        },
+        Err(error) => BuildEvent::Failed {
+            vertex,
+            elapsed,
+            error: error.to_string().into(),
+        },
+    });
+    match outcome {
         Ok(outcome) => match ImageOutcome::decode(&outcome.bytes) {
             Ok(image) => Ok(image),
             Err(error) => Ok(ImageOutcome::Failed(of_farm(&error))),
         },
         Err(error) => Ok(ImageOutcome::Failed(of_farm(&error))),
     }
+}
+
+/// Tells that the image is sent now.
+fn begin_output(bench: &Bench, order: &BuildOrder, vertex: VertexId) -> Instant {
+    let pushes = order.pushes().iter();
+    let names = pushes.flat_map(|push| push.options.names.iter().map(ToString::to_string));
+    let names: Vec<String> = names.collect();
+    let name = format!("pushing {}", names.join(", ")).into();
+    bench.events.emit(BuildEvent::Announced { vertex, name });
+    bench.events.emit(BuildEvent::Started { vertex });
+    Instant::now()
 }
 
 /// A farm that does not do its part.

@@ -22,6 +22,7 @@ use ashlar_store::fault::FaultKind;
 use ashlar_store::home::quota::Meter;
 use ashlar_store::home::scratch::Scratch;
 use ashlar_store::home::{Home, StoreError};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 /// The contexts of one assignment.
@@ -136,13 +137,15 @@ impl Contexts {
 }
 
 impl Drop for Contexts {
+    /// Removes the files, beside whatever comes next. What cannot be removed is swept later.
     fn drop(&mut self) {
-        for root in self.contexts.keys() {
-            // What cannot be removed is swept later.
-            drop(std::fs::remove_dir_all(root));
-        }
-        if let Some(scratch) = &self.scratch {
-            drop(std::fs::remove_dir(scratch.path()));
+        let Some(scratch) = self.scratch.take() else {
+            return;
+        };
+        let remove = move || drop(std::fs::remove_dir_all(scratch.path()));
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

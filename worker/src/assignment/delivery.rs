@@ -4,12 +4,16 @@
 //! All steps should be found. What was lost meanwhile is made again, as in any build; if that comes
 //! out otherwise, it is another image than the client was told of, and nothing is sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ashlar_engine::driver::{self, Built};
+use ashlar_engine::event::{BuildEvent, VertexId};
 use ashlar_engine::schedule::{Audience, Failure, ScheduleOptions};
 use ashlar_exec::executor::isolation_class;
-use ashlar_image::export::{ExportImage, registry};
+use ashlar_image::blob_source::LayerBlob;
+use ashlar_image::export::ExportImage;
+use ashlar_image::export::registry::{self, PushProgress};
 use ashlar_model::digest::BlobDigest;
 use ashlar_model::error_chain::error_chain;
 use ashlar_model::executor::{BoxFuture, PackRequest, StepError};
@@ -25,6 +29,11 @@ use super::ending::{Ended, Trouble, Unfinished};
 use super::segment::{of_order, set_out, surroundings, trouble};
 use super::{Job, LAST_RESULTS};
 use crate::worker::stop_of;
+
+/// How much of a layer's digest people see.
+const SHORT: usize = 12;
+/// How often it is told how far a layer is.
+const SHOWN: Duration = Duration::from_millis(200);
 
 /// Makes an image and sends it.
 pub(super) fn run(job: Job<'_>) -> BoxFuture<'_, Result<Ended, Unfinished>> {
@@ -63,7 +72,7 @@ async fn set_up(
     job: &Job<'_>,
     order: &DeliveryOrder,
 ) -> Result<(Arc<Contexts>, Bench), Unfinished> {
-    let contexts = Contexts::list(&job.home, &job.service.blobs, order.contexts()).await;
+    let contexts = Contexts::list(&job.home, &job.files, order.contexts()).await;
     let contexts = contexts.map_err(|error| Trouble::of(&error))?;
     let bench = set_out(job, order.layers())?;
     Ok((Arc::new(contexts), bench))
@@ -96,11 +105,11 @@ async fn deliver_it(
         ..ScheduleOptions::default()
     };
     let made = driver::make(prepared, options, surroundings(job, bench, contexts)).await;
-    let built = match made {
+    let mut built = match made {
         Ok(built) => built,
         Err(failure) => return of_failure(job, &failure, contexts),
     };
-    if BlobDigest::of(&built.config.to_vec()) != order.id() {
+    if built.config.rootfs.diff_ids != order.config().rootfs.diff_ids {
         return Ok(Err(ImageFailure {
             message: "the image is not the one that was built".to_owned(),
             causes: vec![
@@ -111,8 +120,10 @@ async fn deliver_it(
             ..ImageFailure::default()
         }));
     }
+    // Times of layers depend on the store that has them: those that the client was told count.
+    built.config.clone_from(order.config());
     let mut delivered = DeliveredImage {
-        id: order.id(),
+        id: BlobDigest::of(&built.config.to_vec()),
         manifest: None,
         names: Vec::new(),
     };
@@ -149,8 +160,37 @@ fn send<'a>(
     let client = workshop.client(push.insecure, &push.options.names);
     Box::pin(async move {
         let image = workshop.export_image(built, &push.options, false).await?;
-        registry::push(&client, &image, None).await?;
+        let told = progress(bench, &image);
+        registry::push(&client, &image, Some(&told)).await?;
         Ok(image)
+    })
+}
+
+/// Tells how far each layer is, now and then.
+fn progress(bench: &Bench, image: &ExportImage) -> PushProgress {
+    let of_layer = |layer: &LayerBlob| {
+        let digest = layer.descriptor.digest.to_hex();
+        let label: Arc<str> = digest[..SHORT].into();
+        (label, layer.descriptor.size, Mutex::new(None::<Instant>))
+    };
+    let layers: Vec<_> = image.layers.iter().map(of_layer).collect();
+    let events = Arc::clone(&bench.events);
+    Arc::new(move |index, done| {
+        let Some((label, size, told)) = layers.get(index) else {
+            return;
+        };
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if done < *size && told.is_some_and(|told| told.elapsed() < SHOWN) {
+            return;
+        }
+        *told = Some(Instant::now());
+        // It is all that a delivery does, so it need not say of what.
+        events.emit(BuildEvent::Progress {
+            vertex: VertexId(0),
+            label: Arc::clone(label),
+            done,
+            total: Some(*size),
+        });
     })
 }
 

@@ -27,12 +27,13 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_model::digest::DefinitionKey;
+use ashlar_engine::key::NodeKeys;
 use ashlar_model::executor::BoxFuture;
 use ashlar_proto::wire::farm::queue_message::Assign;
 use ashlar_remote::client::WorkKind;
 use ashlar_remote::seal::Secrets;
 use ashlar_sharing::service::Service;
+use ashlar_store::BlobStore;
 use ashlar_store::home::Home;
 
 use crate::attach::ledger::{Given, Outcome};
@@ -47,12 +48,22 @@ const LAST_RESULTS: Duration = Duration::from_secs(8);
 /// The same after a step has failed, of which the client waits to hear.
 const RESULTS_OF_FAILED: Duration = Duration::from_secs(20);
 
+/// How long is waited before results are offered again that the farm did not take.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(10),
+];
+
 /// A piece of work, and what it is done with.
 struct Job<'a> {
     worker: &'a Arc<Worker>,
     given: &'a Given,
     assign: &'a Assign,
     service: Service,
+    /// Where files of contexts are had.
+    files: Arc<dyn BlobStore>,
     home: Home,
     secrets: Secrets,
     action: Action,
@@ -102,14 +113,21 @@ async fn begin<'a>(
     worker.tell_capacity();
     let secrets = secrets::open(&assign.sealed, &assign.build, &worker.key);
     let secrets = secrets.map_err(|error| Trouble::of(&error))?;
-    let (homes, instance) = (Arc::clone(worker), assign.instance_name.clone());
-    let opening = tokio::task::spawn_blocking(move || homes.homes.of(&instance));
-    let home = opening.await.map_err(|error| Trouble::of(&error))?;
+    let (opener, instance) = (Arc::clone(worker), assign.instance_name.clone());
+    let far = Arc::clone(&service.blobs);
+    let opening = tokio::task::spawn_blocking(move || {
+        (
+            opener.homes.of(&instance),
+            opener.near.before(&instance, &far),
+        )
+    });
+    let (home, files) = opening.await.map_err(|error| Trouble::of(&error))?;
     Ok(Job {
         worker,
         given,
         assign,
         service,
+        files,
         home: home.map_err(Trouble::from)?,
         secrets,
         action,
@@ -123,33 +141,33 @@ impl Job<'_> {
         self.assign.attempt >= ending::LAST_ATTEMPT
     }
 
-    /// Sends what was made to the farm, and sees that it has all of `wanted` then.
-    async fn send(&mut self, bench: &Bench, wanted: &[DefinitionKey]) -> Result<(), Unfinished> {
-        let sending = async {
-            let all = bench.send(None).await;
-            (all, bench.missing(wanted).await)
-        };
-        let sent = tokio::select! {
-            sent = sending => Ok(sent),
-            why = stop_of(&mut self.stopped) => Err(why),
-        };
-        bench.count(self.worker);
-        match sent {
-            Err(why) => Err(Unfinished::Stopped(why)),
-            Ok((_, missing)) if missing.is_empty() => Ok(()),
-            Ok((all, missing)) => {
-                let why = if all {
-                    "are not there"
-                } else {
-                    "could not be sent"
-                };
-                let message = format!(
-                    "{} of {} results {why}: the farm's cache does not take them",
-                    missing.len(),
-                    wanted.len()
-                );
-                Err(Trouble::new(message).into())
+    /// Sends what was made to the farm, and sees that it has all of `wanted` then. What it has not is
+    /// offered again: a server may have been away for a moment.
+    async fn send(&mut self, bench: &Bench, wanted: &[NodeKeys]) -> Result<(), Unfinished> {
+        let definitions: Vec<_> = wanted.iter().map(|keys| keys.definition).collect();
+        let mut pauses = PAUSES.iter();
+        loop {
+            let sending = async {
+                bench.send(None).await;
+                bench.missing(&definitions).await
+            };
+            let missing = tokio::select! {
+                missing = sending => missing,
+                why = stop_of(&mut self.stopped) => return Err(Unfinished::Stopped(why)),
+            };
+            if missing.is_empty() {
+                bench.count(self.worker);
+                return Ok(());
             }
+            let Some(pause) = pauses.next() else {
+                bench.count(self.worker);
+                let (lacking, all) = (missing.len(), wanted.len());
+                let message = format!("the farm's cache does not take {lacking} of {all} results");
+                return Err(Trouble::new(message).into());
+            };
+            tokio::time::sleep(*pause).await;
+            let again = wanted.iter();
+            bench.offer(again.filter(|keys| missing.contains(&keys.definition)));
         }
     }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use ashlar_engine::key::NodeKeys;
 use ashlar_engine::schedule::{self, Failure, Made, ScheduleOptions, Surroundings};
 use ashlar_exec::executor::{BlobFetcher, isolation_class};
-use ashlar_model::digest::DefinitionKey;
 use ashlar_model::executor::{BoxFuture, PackRequest, StepError};
 use ashlar_remote::order::{BaseLayer, Order, OrderError, Planned, SegmentOutcome};
 use ashlar_store::home::{Home, StoreError};
@@ -82,7 +81,7 @@ async fn set_up(job: &Job<'_>) -> Result<SetUp, Unfinished> {
     let reading = tokio::task::spawn_blocking(move || Order::read(&bytes)).await;
     let order = reading.map_err(|error| Trouble::of(&error))?;
     let order = order.map_err(|error| of_order(&error))?;
-    let contexts = Contexts::list(&job.home, &job.service.blobs, order.contexts()).await;
+    let contexts = Contexts::list(&job.home, &job.files, order.contexts()).await;
     let contexts = Arc::new(contexts.map_err(|error| Trouble::of(&error))?);
     let bench = set_out(job, order.layers())?;
     let planned = order.plan(&contexts.places(), isolation_class());
@@ -141,6 +140,7 @@ fn options(planned: &Planned) -> ScheduleOptions {
         },
         blobs_here: false,
         audience: planned.audience,
+        own: planned.own(),
     }
 }
 
@@ -157,13 +157,11 @@ pub(super) fn surroundings(job: &Job<'_>, bench: &Bench, contexts: &Arc<Contexts
 }
 
 /// The keys of the steps that the farm must have in the end.
-fn keys(planned: &Planned) -> Vec<DefinitionKey> {
-    let of_steps = planned
-        .steps
-        .iter()
-        .filter_map(|step| planned.plan.keys.get(step.index()));
+fn keys(planned: &Planned) -> Vec<NodeKeys> {
+    let keys = &planned.plan.keys;
+    let of_steps = planned.steps.iter();
     of_steps
-        .map(|NodeKeys { definition, .. }| *definition)
+        .filter_map(|step| keys.get(step.index()).copied())
         .collect()
 }
 

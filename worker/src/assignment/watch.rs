@@ -113,6 +113,19 @@ impl EventSink for Watch {
                 self.tell_of(vertex, Kind::Cancelled(event::Cancelled {}));
             }
             BuildEvent::Warning { message } => self.warn(&message),
+            // Of segments of a whole build that is driven here.
+            BuildEvent::Queued { vertex, why } => {
+                let why = bounded(&why);
+                self.tell_of(vertex, Kind::Queued(event::Queued { why }));
+            }
+            BuildEvent::Assigned {
+                vertex,
+                worker,
+                attempt,
+            } => {
+                let worker = bounded(&worker);
+                self.tell_of(vertex, Kind::Assigned(event::Assigned { worker, attempt }));
+            }
             // The linter has spoken to the client. The rest is for those who watch a build.
             _ => {}
         }
