@@ -1,7 +1,11 @@
 //! `ashlar submit`, `logs`, `wait`, `cancel`, `builds`.
 
 use ashlar_test_support::bases;
+use ashlar_test_support::command::{Output, TestCommand};
+use ashlar_test_support::home::TestHome;
+use ashlar_test_support::layout::Layout;
 use ashlar_test_support::registry::Registry;
+use ashlar_test_support::user::TestUser;
 use rustix::process::Signal;
 
 use super::{Client, Site, local_digest, simple};
@@ -36,12 +40,12 @@ fn a_submitted_build_outlives_its_client_and_is_pushed_by_a_worker() {
     assert!(listed.contains(&build), "{listed}");
     // What was pushed is what a local build makes.
     let image = client.home.path("pulled");
-    let copy = ashlar_test_support::command::TestCommand::root("skopeo")
+    let copy = TestCommand::root("skopeo")
         .args(["copy", "--src-tls-verify=false"])
         .arg(format!("docker://{name}"))
         .arg(format!("oci:{}:latest", image.display()));
     copy.run().success();
-    let pulled = ashlar_test_support::layout::Layout::open(&image).manifest_digest();
+    let pulled = Layout::open(&image).manifest_digest();
     assert_eq!(pulled, local_digest(simple));
     site.end();
 }
@@ -55,14 +59,22 @@ fn a_build_that_fails_says_so_to_whoever_waits() {
         .context
         .dockerfile(&format!("FROM {busybox}\nRUN echo no such luck; exit 7\n"));
     let context = client.context.path().display().to_string();
-    let build = id(&client.farm(&["submit", "-t", "app:1", &context]).text());
-    let local = client.home.build(&client.context, &[]);
+    let build = id(&client.farm(&["submit", &context]).text());
+    let local = failing_locally();
     let waited = client.farm(&["wait", &build]).run();
     assert_eq!(waited.code(), local.code(), "{waited}");
     let followed = client.farm(&["logs", "-f", &build]).run();
     let said = format!("{}{}", followed.stdout(), followed.stderr());
     assert!(said.contains("no such luck"), "{followed}");
     site.end();
+}
+
+/// What a step that ends with 7 makes of a build on one machine.
+fn failing_locally() -> Output {
+    let home = TestHome::new(TestUser::Sub);
+    let context = home.context("context");
+    context.dockerfile(&bases::busybox().dockerfile("RUN exit 7\n"));
+    home.build(&context, &[])
 }
 
 #[test]
@@ -74,7 +86,7 @@ fn a_build_that_is_cancelled_leaves_nothing_running() {
         .context
         .dockerfile(&format!("FROM {busybox}\nRUN echo begun; sleep 1000\n"));
     let context = client.context.path().display().to_string();
-    let build = id(&client.farm(&["submit", "-t", "app:1", &context]).text());
+    let build = id(&client.farm(&["submit", &context]).text());
     let mut logs = client.farm(&["logs", "-f", &build]).start();
     logs.wait_until("the step's output", |logs| {
         format!("{}{}", logs.stdout(), logs.stderr()).contains("begun")

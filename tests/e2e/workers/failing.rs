@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use ashlar_test_support::bases;
+use ashlar_test_support::command::Output;
+use ashlar_test_support::home::TestHome;
+use ashlar_test_support::user::TestUser;
 use rustix::process::Signal;
 
 use super::{Client, Site, nothing_sleeps, simple};
@@ -16,10 +19,13 @@ fn a_failing_step_is_told_as_a_local_build_tells_it() {
         "FROM {busybox}\nRUN echo before\nRUN echo to stderr >&2; exit 42\nRUN true\n"
     ));
     let remote = client.build(&[]).run();
-    // The same user cannot run steps with this machine's ids in the same way, but fails alike.
-    let local = client.home.build(&client.context, &[]);
+    // The client cannot run steps itself: its user has but one id.
+    let home = TestHome::new(TestUser::Sub);
+    let context = home.context("context");
+    context.copy_of(client.context.path());
+    let local = home.build(&context, &[]);
     assert_eq!(remote.code(), local.code(), "{remote}{local}");
-    let error = |output: &ashlar_test_support::command::Output| {
+    let error = |output: &Output| {
         let text = output.stderr().into_owned();
         let place = text
             .find("\nerror:")
@@ -81,7 +87,7 @@ fn without_a_worker_a_build_says_what_it_waits_for() {
 
 #[test]
 fn with_fallback_a_build_goes_on_here() {
-    let client = Client::new("grpc://127.0.0.1:9");
+    let client = Client::of(TestUser::Sub, "grpc://127.0.0.1:9");
     simple(&client.context);
     let refused = client.build(&[]).run();
     assert_ne!(refused.code(), Some(0), "{refused}");

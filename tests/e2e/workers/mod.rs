@@ -29,6 +29,8 @@ use ashlar_test_support::worker::Worker;
 
 /// What clients show.
 const CLIENT_TOKEN: &str = "a-client-of-the-farm-0123456789";
+/// What those show who write results: nobody does here.
+const WRITER_TOKEN: &str = "a-writer-of-results-0123456789";
 /// What workers show.
 const WORKER_TOKEN: &str = "a-worker-of-the-farm-0123456789";
 
@@ -93,8 +95,10 @@ impl Site {
     ) -> Self {
         let clients = server.file("client-token", CLIENT_TOKEN);
         let of_workers = server.file("worker-token", WORKER_TOKEN);
+        let of_writers = server.file("writer-token", WRITER_TOKEN);
         let server = server
             .for_workers()
+            .with(["--write-token-file".into(), of_writers.into_os_string()])
             .with(["--queue-token-file".into(), clients.into_os_string()])
             .with(["--worker-token-file".into(), of_workers.into_os_string()])
             .started();
@@ -138,7 +142,11 @@ struct Client {
 
 impl Client {
     fn new(url: &str) -> Self {
-        let home = TestHome::new(TestUser::One);
+        Self::of(TestUser::One, url)
+    }
+
+    fn of(user: TestUser, url: &str) -> Self {
+        let home = TestHome::new(user);
         let context = home.context("context");
         let token = home.path("token");
         home.file(&token, CLIENT_TOKEN);

@@ -30,9 +30,9 @@ fn a_worker_that_is_told_to_stop_finishes_what_it_runs() {
 
 #[test]
 fn what_a_stopping_worker_cannot_finish_is_done_by_another() {
-    let mut site = Site::with_workers(&[&["--grace", "300ms"], &[]]);
+    let mut site = Site::with_workers(&[&["--grace", "1s"], &[]]);
     let client = site.client();
-    waiting(&client.context, "3.25");
+    waiting(&client.context, "5.125");
     let mut build = client.build(&[]).start();
     build.wait_for_output("begun");
     // One of the two runs it; it does not matter which.
