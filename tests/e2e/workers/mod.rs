@@ -247,9 +247,8 @@ fn simple(context: &Context) {
 fn nothing_sleeps(seconds: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let sleeps = || {
-        let processes = processes::descendants(std::process::id());
-        processes
-            .iter()
+        processes::all()
+            .values()
             .any(|process| process.command.trim_end() == format!("sleep {seconds}"))
     };
     while sleeps() {

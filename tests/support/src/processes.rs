@@ -58,8 +58,8 @@ pub(crate) fn unregister(id: u32) {
     running.remove(&id);
 }
 
-/// All processes but zombies.
-fn all() -> BTreeMap<u32, Process> {
+/// All processes of this machine but zombies, by id.
+pub fn all() -> BTreeMap<u32, Process> {
     let entries = fs::read_dir("/proc").expect("/proc cannot be read");
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
