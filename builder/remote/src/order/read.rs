@@ -41,6 +41,20 @@ impl Planned {
     pub fn own(&self) -> Option<Arc<HashSet<NodeId>>> {
         Some(Arc::new(self.steps.iter().copied().collect()))
     }
+
+    /// The steps whose results are what is wanted: nobody needs those below, where these are found.
+    pub fn results(&self) -> Vec<NodeId> {
+        let mut results = Vec::new();
+        let mut pending = vec![self.target];
+        while let Some(id) = pending.pop() {
+            match self.plan.graph.node(id).kind {
+                NodeKind::Stack { below, above } => pending.extend([below, above]),
+                NodeKind::Step { .. } if !results.contains(&id) => results.push(id),
+                NodeKind::Step { .. } | NodeKind::Base(_) => {}
+            }
+        }
+        results
+    }
 }
 
 /// What order and reader agree upon before anything is planned.

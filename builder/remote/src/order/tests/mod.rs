@@ -64,6 +64,7 @@ fn all_that_a_worker_needs_is_there() {
     let step = planned.steps.iter().map(|step| encoded.nodes[step.index()]);
     assert_eq!(step.collect::<Vec<_>>(), of.segment().steps);
     assert_eq!(encoded.nodes[planned.target.index()], of.target);
+    assert_eq!(planned.results(), [planned.target]);
     assert_eq!(planned.plan.graph.remotes(), of.plan.graph.remotes());
     assert_eq!(
         (planned.fresh, planned.audience),
