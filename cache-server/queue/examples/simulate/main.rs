@@ -34,14 +34,13 @@ fn main() -> ExitCode {
     let other = both.then(|| std::thread::spawn(move || timed(without)));
     let (report, took) = timed(config.clone());
     println!(
-        "{} workers, {} slots, {} steps/s of {} s for {} min, seed {}: took {:.1} s\n",
+        "{} workers, {} slots, {} steps/s of {} s for {} min, seed {}: took {took}\n",
         config.workers,
         report.slots,
         config.rate,
         config.step / 1_000_000,
         config.load_time / MINUTE,
         config.seed,
-        took.as_secs_f64()
     );
     println!("{report}");
     let mut wrong = report.wrong;
@@ -49,10 +48,7 @@ fn main() -> ExitCode {
         let Ok((other, took)) = other.join() else {
             return ExitCode::FAILURE;
         };
-        println!(
-            "\nThe same without placement by layers: took {:.1} s\n",
-            took.as_secs_f64()
-        );
+        println!("\nThe same without placement by layers: took {took}\n");
         println!("{other}");
         wrong.extend(other.wrong);
     }
@@ -66,10 +62,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn timed(config: Config) -> (Report, Duration) {
+fn timed(config: Config) -> (Report, String) {
     let start = Instant::now();
+    let before = processor_time();
     let report = Simulation::run(config);
-    (report, start.elapsed())
+    let took = start.elapsed().as_secs_f64();
+    let processor = processor_time()
+        .zip(before)
+        .map(|(after, before)| after - before);
+    let text = match processor {
+        Some(time) => format!("{took:.1} s ({:.1} s of a processor)", time.as_secs_f64()),
+        None => format!("{took:.1} s"),
+    };
+    (report, text)
+}
+
+/// What this thread has had of a processor, as Linux has it: a busy machine makes the time longer,
+/// and this only a little.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Config, bool), String> {

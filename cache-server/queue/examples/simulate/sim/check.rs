@@ -38,6 +38,8 @@ pub(crate) struct Checks {
     live: Map<OperationId, Live>,
     shares: [[Share; NAMESPACES]; 2],
     fencing: u64,
+    /// What ended last, and its number.
+    ended: Option<(OperationId, u64)>,
     seconds: u64,
     /// The fairness of each window in which at least two wanted more than they had.
     pub(crate) fairness: Vec<f64>,
@@ -122,10 +124,30 @@ impl Checks {
     }
 
     pub(crate) fn ended(&mut self, operation: OperationId) {
-        match self.live.remove(&operation) {
-            None => self.wrong(format!("{operation} ended twice, or never was")),
-            Some(live) if live.running => self.count(live.place, 0, -1),
-            Some(live) => self.count(live.place, -1, 0),
+        let Some(live) = self.live.remove(&operation) else {
+            self.wrong(format!("{operation} ended twice, or never was"));
+            return;
+        };
+        self.ended = Some((operation, live.fencing));
+        if live.running {
+            self.count(live.place, 0, -1);
+        } else {
+            self.count(live.place, -1, 0);
+        }
+    }
+
+    /// Only what comes under the last number counts.
+    pub(crate) fn taken(&mut self, assignment: Assignment) {
+        let Assignment { operation, fencing } = assignment;
+        let live = self.live.get(&operation).map(|live| live.fencing);
+        let ended = self
+            .ended
+            .filter(|&(ended, _)| ended == operation)
+            .map(|(_, of)| of);
+        if let Some(current) = live.or(ended)
+            && current != fencing
+        {
+            self.wrong(format!("{assignment:?} was taken, {current} is current"));
         }
     }
 

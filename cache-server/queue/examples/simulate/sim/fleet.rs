@@ -264,6 +264,7 @@ impl Simulation {
         };
         let ends = match &job {
             Job::Whole(_) => Time::MAX,
+            Job::Made(_) => self.now + 200 * MS,
             Job::Segment(plan, at) if plan.results.borrow()[*at].is_some() => self.now + 200 * MS,
             Job::Segment(plan, at) => {
                 let segment = &plan.segments[*at];
@@ -369,12 +370,23 @@ impl Simulation {
         else {
             return;
         };
-        let Job::Segment(plan, at) = &task.job else {
-            return;
-        };
         if task.outcome.is_some() {
             return;
         }
+        let (plan, at) = match &task.job {
+            Job::Segment(plan, at) => (plan, at),
+            Job::Made(result) => {
+                let outcome = result.to_le_bytes().into();
+                let done = Done {
+                    outcome,
+                    failed: false,
+                    message: "".into(),
+                };
+                self.task_done(index, fencing, Outcome::Done(done));
+                return;
+            }
+            Job::Whole(_) => return,
+        };
         let (plan, at) = (plan.clone(), *at);
         let segment = &plan.segments[at];
         if segment.kills {

@@ -17,6 +17,8 @@ const LAYERS: usize = 200;
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
     Segment(Rc<Plan>, usize),
+    /// A segment that all who built it are done with: its result.
+    Made(u64),
     /// A whole build, by its number.
     Whole(usize),
 }

@@ -441,10 +441,19 @@ impl Simulation {
                 );
                 self.speak(connection, effect);
             }
+            Effect::OutcomeTaken {
+                connection,
+                assignment,
+                too_late,
+            } => {
+                if !too_late {
+                    self.checks.taken(assignment);
+                }
+                self.speak(connection, effect);
+            }
             Effect::Welcome { connection, .. }
             | Effect::Cancel { connection, .. }
-            | Effect::Revoke { connection, .. }
-            | Effect::OutcomeTaken { connection, .. } => self.speak(connection, effect),
+            | Effect::Revoke { connection, .. } => self.speak(connection, effect),
         }
     }
 
