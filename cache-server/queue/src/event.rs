@@ -154,11 +154,12 @@ pub struct Submission {
     pub priority: i32,
     /// Nothing old is to be used: it joins no other and none joins it.
     pub skip_cache_lookup: bool,
-    /// It waits for other work of the farm, and takes no slot.
+    /// It waits for other work of the farm, and takes no slot. Not for clients to say: real work that
+    /// is called light has no bounds.
     pub light: bool,
     /// A whole build: it goes on when its client is gone, and keeps what its build has submitted.
     pub whole: bool,
-    /// Layers that it stands on, bottom first.
+    /// Layers that it stands on, bottom first. The 64 with the most bytes are kept, until it ends.
     pub inputs: Vec<Input>,
     /// What a worker must have.
     pub requirements: BTreeMap<String, String>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Queue;
 use super::fair::Urgency;
-use super::operation::{Operation, Running, State, deciding};
+use super::operation::{Operation, Running, State, keep_deciding};
 use super::timers::Timer;
 use super::worker::{Held, Worker};
 use crate::{OperationId, Record, RecordState, Settings};
@@ -33,7 +33,8 @@ impl Queue {
         queue
     }
 
-    fn take_over(&mut self, record: Record) {
+    fn take_over(&mut self, mut record: Record) {
+        keep_deciding(&mut record.submission);
         let id = record.operation;
         let now = self.clock.now();
         if self.operations.contains_key(&id) {
@@ -65,7 +66,6 @@ impl Queue {
             urgency: Urgency { due: 0, sequence },
             priority: record.submission.priority,
             builds: Vec::new(),
-            inputs: deciding(&record.submission.inputs),
             failures: record.failures,
             declined: None,
             declines: 0,

@@ -29,8 +29,6 @@ impl Queue {
         let Some(operation) = self.operations.get_mut(&id) else {
             return;
         };
-        // Nobody asks any more where it could go.
-        operation.inputs = Box::default();
         let bytes = match &operation.state {
             State::Ended {
                 end: End::Done(done),

@@ -68,8 +68,6 @@ pub(super) struct Operation {
     pub(super) priority: i32,
     /// Who wants it.
     pub(super) builds: Vec<BuildKey>,
-    /// What decides about its place, bottom first.
-    pub(super) inputs: Box<[Input]>,
     pub(super) failures: Vec<Failure>,
     /// The worker that gave it back last.
     pub(super) declined: Option<Arc<str>>,
@@ -82,10 +80,18 @@ pub(super) struct Operation {
     pub(super) state: State,
 }
 
-/// The layers that decide about a place.
-pub(super) fn deciding(inputs: &[Input]) -> Box<[Input]> {
+/// Keeps the layers that decide about a place: a queue of two hundred thousand operations has no
+/// room for thousands of layers of each.
+pub(super) fn keep_deciding(submission: &mut Arc<Submission>) {
+    if submission.inputs.len() > INPUTS {
+        let inputs = deciding(&submission.inputs);
+        Arc::make_mut(submission).inputs = inputs;
+    }
+}
+
+fn deciding(inputs: &[Input]) -> Vec<Input> {
     if inputs.len() <= INPUTS {
-        return inputs.into();
+        return inputs.to_vec();
     }
     let mut sizes: Vec<u64> = inputs.iter().map(|input| input.bytes).collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
@@ -191,7 +197,7 @@ mod tests {
     fn the_largest_layers_decide_in_their_order() {
         let input = |layer, bytes| Input { layer, bytes };
         let few = [input(1, 5), input(2, 9)];
-        assert_eq!(*deciding(&few), few);
+        assert_eq!(deciding(&few), few);
         let mut many: Vec<_> = (0..100).map(|layer| input(layer, 7)).collect();
         many[99].bytes = 100;
         many[3].bytes = 1;

@@ -291,6 +291,10 @@ impl Queue {
             return;
         };
         operation.hold = None;
+        // Nobody asks any more where it could go.
+        if !operation.submission.inputs.is_empty() {
+            Arc::make_mut(&mut operation.submission).inputs = Vec::new();
+        }
         let class = operation.class.take();
         let owner = operation.owner.clone();
         let key = (

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Queue;
 use super::fair::Urgency;
-use super::operation::{Operation, State, deciding};
+use super::operation::{Operation, State, keep_deciding};
 use crate::hash::mix_wide;
 use crate::{BuildKey, Effect, OperationId, Refusal, Submission, WaiterId};
 
@@ -21,7 +21,7 @@ impl Queue {
         &mut self,
         asked: OperationId,
         waiter: Option<WaiterId>,
-        submission: Arc<Submission>,
+        mut submission: Arc<Submission>,
     ) {
         let build = build_key(&submission.build, asked);
         let join_key = (build.namespace.clone(), submission.action.clone());
@@ -45,6 +45,7 @@ impl Queue {
         }
 
         let time = self.clock.time();
+        keep_deciding(&mut submission);
         let (class, new) = self.kinds.enter_class(&submission.requirements);
         self.asked_for(&new);
         let platform = self
@@ -62,7 +63,6 @@ impl Queue {
             urgency: Urgency { due: 0, sequence },
             priority: submission.priority,
             builds: Vec::new(),
-            inputs: deciding(&submission.inputs),
             failures: Vec::new(),
             declined: None,
             declines: 0,

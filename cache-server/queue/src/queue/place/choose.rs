@@ -123,6 +123,7 @@ impl Queue {
             return None;
         }
         let base = operation
+            .submission
             .inputs
             .first()
             .map_or(mix_wide(id.0), |input| mix(input.layer));
@@ -147,10 +148,10 @@ impl Queue {
         };
 
         let mut above: u64 = 0;
-        let last = operation.inputs.len().saturating_sub(1);
+        let last = operation.submission.inputs.len().saturating_sub(1);
         let mut least = u64::MAX;
         let mut enough = ENOUGH;
-        for (at, input) in operation.inputs.iter().enumerate().rev() {
+        for (at, input) in operation.submission.inputs.iter().enumerate().rev() {
             if !self.settings.placement || least <= above || looks == 0 {
                 break;
             }
@@ -232,6 +233,7 @@ impl Queue {
             return u64::MAX;
         };
         operation
+            .submission
             .inputs
             .iter()
             .filter(|input| !worker.holdings.contains(&input.layer))
@@ -251,7 +253,7 @@ impl Queue {
         }
         let class = self.kinds.class(class_id)?;
         let mut above: u64 = 0;
-        for input in operation.inputs.iter().rev() {
+        for input in operation.submission.inputs.iter().rev() {
             if above >= missing {
                 return None;
             }
