@@ -1,6 +1,6 @@
 //! One cache of a build: connected to when it is first asked, and asked through its breaker.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const OPEN: Duration = Duration::from_secs(10);
 /// How long a transfer from or to a portable cache may take: whoever does it for the cache has
 /// limits of its own.
 const PORTABLE: Duration = Duration::from_secs(300);
+/// So many instances are named whose signatures are passed over.
+const MOST_OTHERS: usize = 4;
 /// How long the answer to a question may take for which a build waits.
 pub const ANSWER: Duration = Duration::from_secs(3);
 
@@ -49,6 +51,8 @@ pub struct Cache {
     lost: AtomicBool,
     /// Results that were passed over, since they are not signed as is demanded.
     refused: Mutex<HashMap<StepKey, Refusal>>,
+    /// Instances for which the signatures of some of these were made.
+    others: Mutex<BTreeSet<String>>,
 }
 
 impl Cache {
@@ -77,6 +81,7 @@ impl Cache {
             trust: Arc::default(),
             lost: AtomicBool::new(false),
             refused: Mutex::default(),
+            others: Mutex::default(),
         }
     }
 
@@ -101,10 +106,18 @@ impl Cache {
         }
     }
 
-    /// Notes that a result is passed over.
-    pub fn note_refused(&self, key: StepKey, refusal: Refusal) {
+    /// Notes that a result is passed over; because its signature was made for another instance, if
+    /// that is told.
+    pub fn note_refused(&self, key: StepKey, refusal: Refusal, made_for: Option<String>) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.insert(key, refusal);
+        drop(refused);
+        if let Some(instance) = made_for {
+            let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+            if others.len() < MOST_OTHERS {
+                others.insert(instance);
+            }
+        }
     }
 
     /// Why the result of a key was passed over, if there was one.
@@ -134,10 +147,21 @@ impl Cache {
         } else {
             ("results", "were")
         };
-        let text = format!(
+        let mut text = format!(
             "{all} {results} that --cache-trust does not let in {were} passed over: {}",
             reasons.join(", ")
         );
+        // A known key has signed what names them: it is safe to name them.
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let named: String = others
+            .iter()
+            .filter(|name| !name.contains(|c: char| c.is_control() || c == ','))
+            .map(|name| format!(",instance={name}"))
+            .collect();
+        drop(others);
+        if !named.is_empty() {
+            text = format!("{text}; --cache-trust signed=KEY{named} lets those in");
+        }
         self.breaker.tell(Trouble::Distrusted, &text);
     }
 
@@ -390,5 +414,27 @@ mod tests {
             assert_eq!(fault.kind, FaultKind::Invalid);
         }
         assert_eq!(told.lock().unwrap().len(), 1, "{told:?}");
+    }
+
+    #[test]
+    fn who_passes_over_what_was_signed_elsewhere_is_told_how_to_take_it() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let warnings: WarningSink =
+            Arc::new(move |text| sink.lock().unwrap().push(text.to_owned()));
+        let connect = Arc::new(Refusing);
+        let cache = Cache::new("c".into(), String::new(), Mode::Read, connect, warnings);
+        cache.tell_refused();
+        assert!(told.lock().unwrap().is_empty());
+        for (number, made_for) in [(1, "acme/web/main"), (2, "acme/web/main"), (3, "a\nb")] {
+            let key = ashlar_model::digest::DefinitionKey::from_bytes([number; 32]);
+            let refusal = Refusal::WrongInstance;
+            cache.note_refused(StepKey::Definition(key), refusal, Some(made_for.into()));
+        }
+        cache.tell_refused();
+        let told = told.lock().unwrap().concat();
+        let end = "3 signed for another instance; \
+                   --cache-trust signed=KEY,instance=acme/web/main lets those in";
+        assert!(told.ends_with(end), "{told}");
     }
 }

@@ -23,8 +23,8 @@ use crate::cache::{ANSWER, Cache};
 use crate::record::{LONGEST_RECORD, RecordError, StepResult};
 use crate::service::Service;
 use crate::signature::envelope::LONGEST_ENVELOPE;
-use crate::signature::trust::is_about;
-use crate::signature::{SIGNATURE_PATH, Subject};
+use crate::signature::trust::{instance_of, is_about};
+use crate::signature::{Refusal, SIGNATURE_PATH, Subject};
 
 /// What a cache has of what was asked for.
 #[derive(Debug, Default)]
@@ -76,7 +76,8 @@ impl Answer {
             record: BlobDigest::of(&record.bytes),
         };
         if let Err(refusal) = cache.trust().check(&subject, envelope.map(AsRef::as_ref)) {
-            cache.note_refused(key, refusal);
+            let made_for = envelope.filter(|_| refusal == Refusal::WrongInstance);
+            cache.note_refused(key, refusal, made_for.and_then(|made| instance_of(made)));
             return None;
         }
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).ok();

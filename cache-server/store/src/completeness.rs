@@ -9,9 +9,9 @@
 //! together.
 //!
 //! A stack of a hundred layers names the trees of all of them, and so does each result on the way
-//! up to it. Trees that were found complete, and other blobs that were found, are therefore not
-//! looked at again for some seconds, or until the store below says that it removed something
-//! ([`Completeness::with_removals`]): with that, no answer is ever out of date.
+//! up to it. Trees that were found complete are therefore not walked again for some seconds, or
+//! until the store below says that it removed something ([`Completeness::with_removals`]): with
+//! that, no answer is ever out of date.
 //!
 //! What trees list is remembered as long as there is room, and so are the small files that come along
 //! with results ([`Completeness::read_named`]): they never change, and need not be read again to see
@@ -73,21 +73,12 @@ struct Contents {
     files: Recalled<Bytes>,
 }
 
-/// What was found. The same digest may be both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Found {
-    /// A blob, there.
-    Blob(CasDigest),
-    /// A tree, complete.
-    Tree(CasDigest),
-}
-
-/// What was found lately, by the view that found it.
+/// The trees that were found complete lately, by the view that found them so.
 #[derive(Debug, Default)]
 struct Known {
     /// The number of removals when they were found so.
     removals: u64,
-    views: HashMap<Arc<str>, HashMap<Found, Instant>>,
+    views: HashMap<Arc<str>, HashMap<CasDigest, Instant>>,
     /// How many there are in all views.
     count: usize,
     /// When those that are too old were last forgotten.
@@ -223,18 +214,16 @@ impl Completeness {
         // Read first: whatever is removed from here on makes the walk's findings void.
         let removals = self.removals.load(Ordering::Acquire);
         let mut walk = Walk::default();
-        let all = |named: fn(&References) -> &Vec<CasDigest>| -> HashSet<CasDigest> {
-            let named = results.iter().flat_map(|references| named(references));
-            named.copied().collect()
-        };
-        let blobs = self.unknown(all(|references| &references.blobs), Found::Blob, removals);
-        let mut trees = self.unknown(all(|references| &references.trees), Found::Tree, removals);
-        let mut named: HashSet<CasDigest> = blobs.iter().chain(&trees).copied().collect();
-        named.extend(all(|references| &references.directories));
+        let mut named = HashSet::new();
+        for references in results {
+            named.extend(&references.blobs);
+            named.extend(&references.trees);
+            named.extend(&references.directories);
+        }
         self.look(named.into_iter(), &mut walk.missing).await?;
-        let found = blobs.iter().filter(|blob| !walk.missing.contains(blob));
-        self.note_known(found.map(|blob| Found::Blob(*blob)), removals);
-        trees.retain(|tree| !walk.missing.contains(tree));
+        let trees = results.iter().flat_map(|references| &references.trees);
+        let trees = trees.filter(|tree| !walk.missing.contains(tree)).copied();
+        let trees = self.unknown(trees.collect(), removals);
         self.walk_trees(trees, removals, &mut walk).await?;
         for references in results {
             for directory in &references.directories {
@@ -327,12 +316,12 @@ impl Completeness {
             let lacking = files.iter().filter(|file| missing.contains(file));
             let lacking: Vec<_> = lacking.copied().collect();
             if lacking.is_empty() {
-                complete.push(Found::Tree(tree));
+                complete.push(tree);
             } else {
                 walk.broken.insert(tree, lacking);
             }
         }
-        self.note_known(complete.into_iter(), removals);
+        self.note_known(complete, removals);
         Ok(())
     }
 
@@ -372,27 +361,22 @@ impl Completeness {
         Ok(())
     }
 
-    /// Those of some digests that were not found lately.
-    fn unknown(
-        &self,
-        mut digests: HashSet<CasDigest>,
-        as_what: fn(CasDigest) -> Found,
-        removals: u64,
-    ) -> HashSet<CasDigest> {
+    /// Those of some trees that were not found complete lately.
+    fn unknown(&self, mut trees: HashSet<CasDigest>, removals: u64) -> HashSet<CasDigest> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.views.get(&self.view)
             && known.removals == removals
         {
-            let is_known = |digest: &CasDigest| {
-                let found = found.get(&as_what(*digest));
+            let is_known = |tree: &CasDigest| {
+                let found = found.get(tree);
                 found.is_some_and(|found| found.elapsed() < self.lifetime)
             };
-            digests.retain(|digest| !is_known(digest));
+            trees.retain(|tree| !is_known(tree));
         }
-        digests
+        trees
     }
 
-    fn note_known(&self, all: impl Iterator<Item = Found>, removals: u64) {
+    fn note_known(&self, trees: Vec<CasDigest>, removals: u64) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.removals != removals {
             known.views.clear();
@@ -400,12 +384,12 @@ impl Completeness {
             known.removals = removals;
         }
         let now = Instant::now();
-        for one in all {
+        for tree in trees {
             if !known.make_room(self.lifetime) {
                 break;
             }
             let found = known.views.entry(self.view.clone()).or_default();
-            if found.insert(one, now).is_none() {
+            if found.insert(tree, now).is_none() {
                 known.count += 1;
             }
         }
@@ -750,8 +734,8 @@ mod tests {
         let asked = || scene.store.asked.swap(0, Ordering::Relaxed);
         let first = asked();
         assert!(scene.hit().await);
-        // The tree and the two files in it, and two other files.
-        assert_eq!(asked(), first - 5);
+        // The two files of the tree.
+        assert_eq!(asked(), first - 2);
         scene.removals.fetch_add(1, Ordering::Release);
         assert!(scene.hit().await);
         assert_eq!(asked(), first);
@@ -786,7 +770,7 @@ mod tests {
         let again = asked();
         scene.removals.fetch_add(1, Ordering::Release);
         assert!(view.get(keys).await.unwrap()[0].is_some());
-        assert_eq!(asked(), again + 5);
+        assert_eq!(asked(), again + 2);
     }
 
     #[tokio::test]
@@ -807,7 +791,7 @@ mod tests {
         walked.await.unwrap();
         let again = scene.cache.read_named(&[output, scene.parts[1]]).await;
         assert_eq!(again[0].as_ref().unwrap(), "output");
-        assert!(again[1].is_err());
+        again[1].as_ref().unwrap_err();
         // What is lost is lost, whatever is remembered of it.
         scene.lose(&output);
         scene.store.unreadable.store(false, Ordering::Relaxed);

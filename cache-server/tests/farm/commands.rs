@@ -1,8 +1,13 @@
 //! The commands that look after a farm.
 
-use ashlar_store::BlobStore as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::server::{Server, Stores, blob, file, read, write};
+use ashlar_model::cas::ActionKey;
+use ashlar_store::BlobStore as _;
+use ashlar_store::action_cache::{ActionCache as _, PutMode};
+
+use crate::server::{Server, Stores, blob, file, read, result, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_is_made_again_after_redis_was_lost() {
@@ -73,4 +78,110 @@ fn a_mistake_is_named() {
     assert!(text.contains("--peer-token-file go together"), "{text}");
     let text = refused("", &["--objects-limit", "1MB"]);
     assert!(text.contains("give 64MB or more"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_invalidated_is_gone_from_all_servers() {
+    let Some(stores) = Stores::start("what_is_invalidated_is_gone_from_all_servers") else {
+        return;
+    };
+    let (first, second) = (Server::start(&stores, &[]), Server::start(&stores, &[]));
+    first.wait_for(200).await;
+    second.wait_for(200).await;
+    let (one, two) = (first.client().await, second.client().await);
+    let mut keys = Vec::new();
+    for number in 0..50 {
+        let (mut key, bytes) = result(&number.to_string(), &[]);
+        if number % 2 == 0 {
+            key.instance = format!("acme/pr/{}", number % 6);
+        }
+        one.put(&key, bytes, PutMode::Replace)
+            .await
+            .expect("stored");
+        keys.push(key);
+    }
+    let found = async || {
+        let found = two.get(&keys).await.expect("asked");
+        found.into_iter().flatten().count()
+    };
+    assert_eq!(found().await, 50);
+    let invalidate = |arguments: &[&str]| {
+        let server = format!("grpc://127.0.0.1:{}", first.port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ashlar-cache"));
+        command
+            .env_clear()
+            .args(["invalidate", "--server", &server]);
+        let output = command.args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let wanted = ["--prefix", "acme/pr", "--reason", "a test"];
+    let told = invalidate(&[&wanted[..], &["--dry-run"]].concat());
+    assert_eq!(told, "would remove 25 of 50 results\n");
+    assert_eq!(found().await, 50);
+    assert_eq!(invalidate(&wanted), "removed 25 of 50 results\n");
+    assert_eq!(found().await, 25);
+    assert_eq!(invalidate(&wanted), "removed 0 of 25 results\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_are_read_again_while_a_server_runs() {
+    let Some(stores) = Stores::start("namespaces_are_read_again_while_a_server_runs") else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = |reads: &str| {
+        let text = format!(
+            "[[rule]]\nanonymous = true\n\
+             grants = [{{ namespace = 'acme', rights = ['read', 'write'] }}]\n\
+             [[namespace]]\nname = 'acme/*/pr/*'\n{reads}\n"
+        );
+        file(directory.path(), "cache.toml", &text)
+    };
+    let config = settings("");
+    let server = Server::start(&stores, &["--config", &config]);
+    server.wait_for(200).await;
+    let client = server.client_of("acme/app/main").await;
+    let (key, bytes) = result("build", &[]);
+    let main = ActionKey {
+        instance: "acme/app/main".to_owned(),
+        ..key
+    };
+    client
+        .put(&main, bytes, PutMode::Replace)
+        .await
+        .expect("stored");
+    let pull = [ActionKey {
+        instance: "acme/app/pr/17".to_owned(),
+        ..main.clone()
+    }];
+    let is_found = async || client.get(&pull).await.expect("asked")[0].is_some();
+    assert!(!is_found().await);
+    let until = async |wanted: bool| {
+        let begin = Instant::now();
+        while is_found().await != wanted {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "{}",
+                server.log()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    settings("reads = ['acme/{1}/main']");
+    until(true).await;
+    // A mistake changes nothing, and is told.
+    settings("reads = ['acme/{7}/main']");
+    let begin = Instant::now();
+    while !server.log().contains("what was there stays") {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{}",
+            server.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(is_found().await);
+    settings("");
+    until(false).await;
 }

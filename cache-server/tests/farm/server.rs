@@ -127,7 +127,13 @@ impl Server {
 
     /// A client.
     pub(crate) async fn client(&self) -> GrpcStore {
-        let settings = GrpcSettings::new(format!("grpc://127.0.0.1:{}", self.port));
+        self.client_of("").await
+    }
+
+    /// A client whose blobs are those of an instance.
+    pub(crate) async fn client_of(&self, instance: &str) -> GrpcStore {
+        let mut settings = GrpcSettings::new(format!("grpc://127.0.0.1:{}", self.port));
+        settings.instance = instance.to_owned();
         let endpoint = GrpcEndpoint::connect(settings).await.expect("a server");
         GrpcStore::new(Arc::new(endpoint))
     }

@@ -91,6 +91,59 @@ async fn a_result_whose_blob_is_gone_is_a_miss_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_found_something_gone_learns_of_all_that_is() {
+    let Some(stores) = Stores::start("who_found_something_gone_learns_of_all_that_is") else {
+        return;
+    };
+    let server = Server::start(&stores, &[]);
+    server.wait_for(200).await;
+    let client = server.client().await;
+    let mut blobs = Vec::new();
+    for seed in 0..6 {
+        // Each in an object of its own.
+        blobs.push(blob(seed, 2_000_000));
+        write(&client, &blobs[seed as usize])
+            .await
+            .expect("written");
+    }
+    let digests: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
+    let (key, bytes) = result("build", &digests);
+    client
+        .put(&key, bytes, PutMode::Replace)
+        .await
+        .expect("stored");
+    for object in stores.s3.objects().into_iter().skip(2) {
+        std::fs::remove_file(object).expect("removed");
+    }
+    let keys = [key];
+    assert_eq!(
+        client.missing(&digests).await.expect("asked"),
+        [],
+        "it vouches"
+    );
+    assert!(client.get(&keys).await.expect("asked")[0].is_some());
+    client
+        .endpoint()
+        .channel()
+        .doubt()
+        .store(true, Ordering::Relaxed);
+    assert_eq!(client.get(&keys).await.expect("asked"), [None]);
+    let missing = client.missing(&digests).await.expect("asked");
+    let left = stores.s3.objects();
+    assert!(
+        missing.len() >= 4 && missing.len() < 6,
+        "{missing:?}, {left:?}"
+    );
+    // Others are told the truth as well now.
+    let other = server.client().await;
+    assert_eq!(other.missing(&digests).await.expect("asked"), missing);
+    for blob in blobs.iter().filter(|(digest, _)| missing.contains(digest)) {
+        write(&other, blob).await.expect("written again");
+    }
+    assert!(client.get(&keys).await.expect("asked")[0].is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_while_it_writes_loses_nothing_that_it_acknowledged() {
     let Some(stores) = Stores::start("a_server_that_is_killed_while_it_writes") else {
         return;

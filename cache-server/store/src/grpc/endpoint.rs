@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ashlar_model::cas::DigestFunction;
 use ashlar_model::secret::SecretValue;
+use ashlar_proto::retry;
 use ashlar_proto::wire::reapi;
 use ashlar_proto::wire::reapi::capabilities_client::CapabilitiesClient;
 use futures::StreamExt as _;
@@ -35,6 +36,11 @@ const FAST: Duration = Duration::from_secs(1);
 /// The same where there are other servers, and how often it is made then.
 const FAST_ENOUGH: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 4;
+
+/// A server that says when to come again is asked again then, up to so long and so often.
+const PATIENCE: Duration = Duration::from_secs(20);
+const WAITS: u32 = 20;
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Where there are other servers, a call that has no answer for so long is made to one of them as
 /// well. Longer than it takes until a connection is passed over.
@@ -395,11 +401,23 @@ impl GrpcEndpoint {
     {
         let limit = self.settings.call_timeout;
         let began = Instant::now();
-        let mut attempt = 0;
+        let (mut attempt, mut waits) = (0, 0);
         loop {
             let fault = match timeout(limit, self.hedged(&call, most)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => fault_of(what, status),
+                Ok(Err(status)) => {
+                    let wait = retry::decode(status.details());
+                    if let Some(wait) = wait
+                        && waits < WAITS
+                        && began.elapsed().saturating_add(wait) <= PATIENCE
+                    {
+                        waits += 1;
+                        tracing::debug!(?wait, error = status.message(), "coming again");
+                        sleep(wait.max(SHORTEST_WAIT)).await;
+                        continue;
+                    }
+                    fault_of(what, status)
+                }
                 Err(_) => {
                     return Err(Fault::new(
                         FaultKind::Unavailable,
@@ -445,6 +463,56 @@ impl GrpcEndpoint {
                     made += 1;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn endpoint() -> GrpcEndpoint {
+        let nowhere = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let connections = vec![Connection::given(nowhere)];
+        GrpcEndpoint {
+            settings: GrpcSettings::new("grpc://127.0.0.1:1"),
+            channel: GrpcChannel::new(connections, None).unwrap(),
+            capabilities: GrpcCapabilities::read(&reapi::ServerCapabilities::default()),
+            function: DigestFunction::Sha256,
+        }
+    }
+
+    fn too_fast(wait: Duration) -> Status {
+        let details = retry::encode(Code::ResourceExhausted.into(), "too fast", wait);
+        Status::with_details(Code::ResourceExhausted, "too fast", details)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_too_fast_comes_again_when_it_is_told_to() {
+        let (endpoint, calls) = (endpoint(), AtomicU32::new(0));
+        let begin = Instant::now();
+        let answer = endpoint.call("do it", || async {
+            if calls.fetch_add(1, Ordering::Relaxed) < 3 {
+                return Err(too_fast(Duration::from_secs(2)));
+            }
+            Ok(Response::new(7))
+        });
+        assert_eq!(answer.await.unwrap(), 7);
+        assert!(begin.elapsed() >= Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_without_end() {
+        let endpoint = endpoint();
+        for wait in [Duration::ZERO, Duration::from_secs(2), Duration::MAX] {
+            let begin = Instant::now();
+            let answer =
+                endpoint.call("do it", || async { Err::<Response<()>, _>(too_fast(wait)) });
+            let fault = answer.await.unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Unavailable);
+            assert!(begin.elapsed() <= PATIENCE + FAST_ENOUGH, "{wait:?}");
         }
     }
 }

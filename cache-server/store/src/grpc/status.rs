@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use ashlar_proto::retry;
 use tonic::{Code, Status};
 
 use crate::fault::{Fault, FaultKind};
@@ -23,6 +24,10 @@ fn kind_of(status: &Status) -> FaultKind {
     match status.code() {
         Code::NotFound => FaultKind::NotFound,
         Code::InvalidArgument | Code::OutOfRange | Code::DataLoss => FaultKind::Invalid,
+        // Whoever says when to come again is not full.
+        Code::ResourceExhausted if retry::decode(status.details()).is_some() => {
+            FaultKind::Unavailable
+        }
         Code::ResourceExhausted => FaultKind::Exhausted,
         Code::PermissionDenied | Code::Unauthenticated => FaultKind::Denied,
         Code::Unimplemented => FaultKind::Unsupported,
@@ -86,6 +91,14 @@ mod tests {
             assert_eq!(fault.kind, kind, "{code:?}");
             assert_eq!(fault.to_string(), "cannot do it: so it is");
         }
+    }
+
+    #[test]
+    fn who_says_when_to_come_again_is_not_full() {
+        let wait = std::time::Duration::from_secs(1);
+        let details = retry::encode(Code::ResourceExhausted.into(), "too fast", wait);
+        let status = Status::with_details(Code::ResourceExhausted, "too fast", details);
+        assert_eq!(fault_of("do it", status).kind, FaultKind::Unavailable);
     }
 
     #[test]

@@ -106,6 +106,46 @@ async fn finding_again_and_again_writes_nothing() {
     assert_eq!(server.info("master_repl_offset"), before);
 }
 
+#[tokio::test]
+async fn thousands_are_known_or_not_however_they_are_mixed() {
+    let (server, redis) = single();
+    let index = RedisIndex::new(redis);
+    let all = blobs(6000);
+    let (there, absent) = all.split_at(3000);
+    let pack = add(&index, there).await;
+    let mixed: Vec<CasDigest> = there
+        .iter()
+        .zip(absent)
+        .flat_map(|(a, b)| [*a, *b])
+        .collect();
+    let known = async |blobs: &[CasDigest]| index.known(blobs).await.unwrap();
+    let alternating: Vec<bool> = (0..mixed.len()).map(|at| at % 2 == 0).collect();
+    // At first nothing is noted; then the use of what is there is.
+    for _ in 0..2 {
+        assert_eq!(known(&mixed).await, alternating);
+        assert_eq!(known(&mixed[..100]).await, alternating[..100]);
+        assert_eq!(known(there).await, vec![true; 3000]);
+        assert_eq!(known(absent).await, vec![false; 3000]);
+    }
+    let before = server.info("master_repl_offset");
+    assert_eq!(known(&mixed).await, alternating);
+    assert_eq!(server.info("master_repl_offset"), before);
+    // What is forgotten is not there, though its use is noted.
+    index.forget(&pack, &there[..500]).await.unwrap();
+    let kept: Vec<bool> = (0..3000).map(|at| at >= 500).collect();
+    assert_eq!(known(there).await, kept);
+    // Twice the same in one question.
+    let twice = [there[700], absent[0], there[700], there[0], absent[0]];
+    assert_eq!(known(&twice).await, [true, false, true, false, false]);
+    index.note("main", &there[..1000]).await.unwrap();
+    let namespaces = ["main".to_owned()];
+    let held = index.held(&namespaces, &mixed).await.unwrap();
+    let expected: Vec<bool> = (0..mixed.len())
+        .map(|at| at % 2 == 0 && (500..1000).contains(&(at / 2)))
+        .collect();
+    assert_eq!(held, expected);
+}
+
 /// What Redis holds, in bytes.
 fn memory(server: &RedisServer) -> u64 {
     server.info("used_memory_dataset").parse().unwrap()
