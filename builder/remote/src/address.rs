@@ -32,13 +32,34 @@ pub enum KeySource {
 pub enum FarmAddressError {
     /// Its address is none.
     #[error(transparent)]
-    Address(#[from] AddressError),
+    Address(AddressError),
+    /// It begins with no scheme that is known.
+    #[error(
+        "`{0}` is no address of a farm: write grpc://HOST:PORT, grpcs://HOST:PORT or unix:///PATH"
+    )]
+    Scheme(String),
+    /// An option that is not known, or without value.
+    #[error(
+        "`{0}` is no option of a farm: they are instance=NAME, token-file=FILE, token-env=VAR, \
+         ca=FILE, cert=FILE with key=FILE, and farm-key=KEY or FILE"
+    )]
+    Option(String),
     /// A key is none.
     #[error("farm-key: {0}")]
     Key(#[from] KeyError),
     /// An option that only a cache has.
     #[error("`{0}` says something of a cache: a farm has no such option")]
     OfCache(&'static str),
+}
+
+impl From<AddressError> for FarmAddressError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::Scheme(text) => Self::Scheme(text),
+            AddressError::Option(text) => Self::Option(text),
+            error => Self::Address(error),
+        }
+    }
 }
 
 impl FromStr for KeySource {
@@ -100,7 +121,8 @@ mod tests {
             ("farm:80", "grpc://"),
             ("grpc://a,mode=write", "`mode`"),
             ("grpc://a,mounts=x", "`mounts`"),
-            ("grpc://a,colour=red", "colour=red"),
+            ("grpc://a,colour=red", "`colour=red` is no option of a farm"),
+            ("grpc://a,farm-key=", "farm-key=KEY"),
             ("grpc://a,farm-key=ashlar-farm-key-v1-x", "farm-key"),
         ] {
             let error = text.parse::<FarmSpec>().unwrap_err().to_string();

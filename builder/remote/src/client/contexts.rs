@@ -98,6 +98,7 @@ impl Contexts {
             let (store, function) = (self.client.store(), self.client.function());
             let from = (&*files.root, &files.selection);
             let (reference, sent) = send(store, function, from, &hints, progress).await?;
+            tracing::debug!(root = %files.root.display(), ?sent, "sent files of a context");
             locked(&self.total).add(sent);
             Ok(reference)
         });

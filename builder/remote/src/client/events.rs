@@ -6,9 +6,8 @@ use ashlar_proto::wire::farm::{Event, EventsRequest};
 use ashlar_store::fault::FaultKind;
 use ashlar_store::grpc::fault_of;
 use tokio::sync::watch;
-use tonic::Code;
 
-use super::operation::{EventSink, Name};
+use super::operation::{EventSink, Name, is_unknown};
 use super::{FarmClient, FarmError};
 use crate::patience::{Backoff, asked_to_wait};
 
@@ -54,7 +53,7 @@ impl FarmClient {
                 }
                 Err(status) => status,
             };
-            if status.code() == Code::NotFound {
+            if is_unknown(&status) {
                 return Err(FarmError::Unknown(operation.to_owned()));
             }
             let fault = fault_of(FOLLOW, status);

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{FarmClient, FarmError, Work};
+use super::{FarmClient, FarmError, Session, Work};
 use crate::patience::{Backoff, asked_to_wait};
 
 /// Where the outcome of work is said: in the metadata of its result.
@@ -32,6 +32,9 @@ const METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 
 /// Work is given so often anew that the farm has forgotten, or of which blobs have gone.
 const MOST_ATTEMPTS: u32 = 20;
+
+/// The same for work that ended since the farm has lost what the client gave it beside.
+const MOST_LOST: u32 = 3;
 
 /// How long the last events of an operation may take after it has ended.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
@@ -69,6 +72,17 @@ impl FarmClient {
     /// Gives work to the farm, and waits until it is done. `queued` hears why the farm does not take
     /// it yet. Dropping the future calls the work off.
     pub async fn run(&self, work: &Work, events: EventSink) -> Result<Outcome, FarmError> {
+        self.run_in(None, work, events).await
+    }
+
+    /// The same for a build with a session: a farm that has forgotten the work is given what belongs
+    /// to the session before the work.
+    pub async fn run_in(
+        &self,
+        session: Option<&Session>,
+        work: &Work,
+        events: EventSink,
+    ) -> Result<Outcome, FarmError> {
         let (names, known) = watch::channel::<Name>(None);
         let mut guard = CancelOnDrop {
             client: self.clone(),
@@ -78,7 +92,7 @@ impl FarmClient {
         let mut following = Box::pin(self.follow_all(known, Arc::clone(&events)));
         let mut follows = true;
         let outcome = {
-            let mut waiting = std::pin::pin!(self.give(work, &names, &events));
+            let mut waiting = std::pin::pin!(self.give(work, session, (&names, &events)));
             loop {
                 tokio::select! {
                     outcome = &mut waiting => break outcome,
@@ -106,7 +120,7 @@ impl FarmClient {
         let ignored: EventSink = Arc::new(|_| {});
         let mut known_now = known.clone();
         tokio::select! {
-            outcome = self.give(work, &names, &ignored) => {
+            outcome = self.give(work, None, (&names, &ignored)) => {
                 // It was done before we knew that it is there.
                 outcome?;
             }
@@ -128,7 +142,7 @@ impl FarmClient {
                 },
                 Err(status) => status,
             };
-            if status.code() == Code::NotFound {
+            if is_unknown(&status) {
                 return Err(FarmError::Unknown(operation.to_owned()));
             }
             let fault = fault_of(WAIT, status);
@@ -151,7 +165,7 @@ impl FarmClient {
         });
         match called.await {
             Ok(()) => Ok(()),
-            Err(fault) if fault.kind == FaultKind::NotFound => {
+            Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid) => {
                 Err(FarmError::Unknown(operation.to_owned()))
             }
             Err(fault) => Err(FarmError::of_fault(fault)),
@@ -162,12 +176,13 @@ impl FarmClient {
     async fn give(
         &self,
         work: &Work,
-        names: &watch::Sender<Name>,
-        events: &EventSink,
+        session: Option<&Session>,
+        (names, events): (&watch::Sender<Name>, &EventSink),
     ) -> Result<Outcome, FarmError> {
         let mut backoff = Backoff::default();
         let mut action: Option<CasDigest> = None;
         let mut attempts = 0;
+        let mut lost = 0;
         loop {
             let name = names.borrow().clone();
             let opened = match (&name, action) {
@@ -192,7 +207,22 @@ impl FarmClient {
                         });
                     };
                     match next_end(&mut stream, note).await {
-                        Ok(ended) => return outcome_of(ended),
+                        Ok(ended) => match outcome_of(ended) {
+                            Err(FarmError::Ended {
+                                code: Code::FailedPrecondition,
+                                message,
+                            }) if lost < MOST_LOST => {
+                                tracing::debug!(message, "giving the farm what it has lost");
+                                lost += 1;
+                                action = None;
+                                names.send_replace(None);
+                                if let Some(session) = session {
+                                    session.renew().await;
+                                }
+                                continue;
+                            }
+                            outcome => return outcome,
+                        },
                         Err(status) => status,
                     }
                 }
@@ -200,10 +230,19 @@ impl FarmClient {
             };
             let fault = fault_of(if name.is_some() { WAIT } else { EXECUTE }, status.clone());
             let asked = asked_to_wait(&fault);
+            if status.code() == Code::ResourceExhausted && asked.is_some() {
+                // The queue is full, and says when to come again, however long that takes.
+                backoff.reset();
+                events(queued(&fault));
+            }
             match fault.kind {
                 // The farm has lost it: what of it was done is in the cache.
                 FaultKind::NotFound if name.is_some() && attempts < MOST_ATTEMPTS => {
                     names.send_replace(None);
+                    if let Some(session) = session {
+                        // The farm has lost that as well, and a step must not begin without it.
+                        session.renew().await;
+                    }
                     continue;
                 }
                 FaultKind::Precondition if attempts < MOST_ATTEMPTS && names_missing(&status) => {
@@ -211,11 +250,7 @@ impl FarmClient {
                     names.send_replace(None);
                 }
                 FaultKind::Unavailable => {}
-                // The queue is full, and says when to come again.
-                FaultKind::Exhausted | FaultKind::OverQuota if asked.is_some() => {
-                    backoff.reset();
-                    events(queued(&fault));
-                }
+                FaultKind::Exhausted | FaultKind::OverQuota if asked.is_some() => {}
                 _ => return Err(FarmError::of_fault(fault)),
             }
             if !backoff.wait(asked).await {
@@ -272,6 +307,11 @@ async fn next_end(
             None => return Err(Status::unavailable("the stream of the operation ended")),
         }
     }
+}
+
+/// Whether a status says that there is no such operation, or that its name is none.
+pub(super) fn is_unknown(status: &Status) -> bool {
+    matches!(status.code(), Code::NotFound | Code::InvalidArgument)
 }
 
 /// Whether a status says that blobs are missing.

@@ -161,11 +161,8 @@ impl FarmRunner {
                 }
             })
         };
-        let outcome = self
-            .client
-            .run(&work, events)
-            .await
-            .map_err(of_farm_error)?;
+        let running = self.client.run_in(self.session.get(), &work, events);
+        let outcome = running.await.map_err(of_farm_error)?;
         read_outcome(&outcome, &nodes)
     }
 
@@ -186,7 +183,8 @@ impl FarmRunner {
         let inputs: Vec<(DiffId, u64)> = built.layers.iter().filter_map(moved).collect();
         let name = format!("pushing {}", names_of(pushes));
         let work = self.image_work(WorkKind::Delivery, order.bytes, prepared, (name, inputs));
-        let outcome = self.client.run(&work, events).await?;
+        let running = self.client.run_in(self.session.get(), &work, events);
+        let outcome = running.await?;
         ImageOutcome::decode(&outcome.bytes)
     }
 

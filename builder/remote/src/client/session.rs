@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -42,13 +43,29 @@ const DATA: usize = 64 << 10;
 /// How long the farm may be away before the session is given up. The build itself ends before.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How long opening a session anew is waited for.
+const RENEWAL: Duration = Duration::from_secs(60);
+
 /// Agents by their ids: where their sockets are.
 pub type Agents = BTreeMap<String, PathBuf>;
 
 /// A build's session: it is there as long as this is.
 #[derive(Debug)]
 pub struct Session {
+    renewals: mpsc::Sender<oneshot::Sender<()>>,
     _task: Task<()>,
+}
+
+impl Session {
+    /// Opens the session anew, for a farm that has forgotten what it was given. Returns when it is
+    /// open, or will not be.
+    pub async fn renew(&self) {
+        let (opened, is_open) = oneshot::channel();
+        if self.renewals.send(opened).await.is_ok() {
+            // One that does not come is heard of otherwise.
+            drop(timeout(RENEWAL, is_open).await);
+        }
+    }
 }
 
 impl FarmClient {
@@ -61,6 +78,7 @@ impl FarmClient {
         agents: Agents,
     ) -> Result<Session, FarmError> {
         let (opened, is_open) = oneshot::channel();
+        let (renew, renewals) = mpsc::channel(WAITING);
         let mut keeper = Keeper {
             client: self.clone(),
             open: Open {
@@ -70,6 +88,8 @@ impl FarmClient {
             },
             agents: Arc::new(agents),
             opened: Some(opened),
+            renewals,
+            renewing: Vec::new(),
         };
         let task = spawn(async move {
             if let Err(error) = keeper.keep().await {
@@ -82,7 +102,10 @@ impl FarmClient {
         is_open
             .await
             .map_err(|_| FarmError::Malformed("a session that ended at once"))??;
-        Ok(Session { _task: task })
+        Ok(Session {
+            renewals: renew,
+            _task: task,
+        })
     }
 }
 
@@ -92,6 +115,10 @@ struct Keeper {
     agents: Arc<Agents>,
     /// Waits for the first time that the session is open.
     opened: Option<oneshot::Sender<Result<(), FarmError>>>,
+    /// Asks for another connection.
+    renewals: mpsc::Receiver<oneshot::Sender<()>>,
+    /// Wait for that to be open.
+    renewing: Vec<oneshot::Sender<()>>,
 }
 
 impl Keeper {
@@ -132,13 +159,26 @@ impl Keeper {
         backoff: &mut Backoff,
     ) -> Result<(), Status> {
         let mut channels: HashMap<u64, Channel> = HashMap::new();
-        while let Some(response) = incoming.message().await? {
+        loop {
+            let response = tokio::select! {
+                response = incoming.message() => response?,
+                Some(renewal) = self.renewals.recv() => {
+                    self.renewing.push(renewal);
+                    return Ok(());
+                }
+            };
+            let Some(response) = response else {
+                return Ok(());
+            };
             match response.kind {
                 Some(Response::Opened(_)) => {
                     *backoff = Backoff::lasting(PATIENCE);
                     if let Some(opened) = self.opened.take() {
                         // Whoever waited may have gone.
                         drop(opened.send(Ok(())));
+                    }
+                    for waiting in self.renewing.drain(..) {
+                        let _gone = waiting.send(());
                     }
                 }
                 Some(Response::Channel(open)) => {
@@ -174,7 +214,6 @@ impl Keeper {
                 None => {}
             }
         }
-        Ok(())
     }
 }
 

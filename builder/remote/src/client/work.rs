@@ -104,7 +104,11 @@ impl Placement {
 
 /// As much of a name as the queue takes.
 fn short(name: &str) -> &str {
-    &name[..name.floor_char_boundary(LONGEST_NAME)]
+    let mut end = name.len().min(LONGEST_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
 }
 
 /// Encodes a message whose maps have one order: the same work is the same action.

@@ -105,7 +105,7 @@ impl Hints {
         let Some(path) = self.path.as_deref().filter(|_| !state.learnt.is_empty()) else {
             return Ok(false);
         };
-        let bytes = encode(merge(read(path), &state))?;
+        let bytes = encode(&merge(read(path), &state))?;
         drop(state);
         let _permit = meter.admit_io(on_disk(bytes.len() as u64))?;
         write_atomically(path, &bytes).map_err(io::Error::other)?;
@@ -161,8 +161,8 @@ fn merge(there: Vec<Record>, state: &State) -> Vec<Record> {
     records
 }
 
-fn encode(records: Vec<Record>) -> io::Result<Vec<u8>> {
-    let bytes = postcard::to_extend(&records, vec![0; HEADER_LENGTH]);
+fn encode(records: &[Record]) -> io::Result<Vec<u8>> {
+    let bytes = postcard::to_extend(records, vec![0; HEADER_LENGTH]);
     let mut bytes = bytes.map_err(io::Error::other)?;
     let checksum = blake3::hash(&bytes[HEADER_LENGTH..]);
     bytes[..8].copy_from_slice(MAGIC);
@@ -186,8 +186,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<Record>> {
     let (header, records) = bytes.split_at_checked(HEADER_LENGTH)?;
     let intact =
         header.starts_with(MAGIC) && blake3::hash(records).as_bytes() == header.get(8..)?;
-    let records = intact.then(|| postcard::from_bytes(records).ok())?;
-    records
+    intact.then(|| postcard::from_bytes(records).ok())?
 }
 
 #[cfg(test)]
@@ -256,7 +255,7 @@ mod tests {
         }
         let records = merge(Vec::new(), &state);
         assert_eq!(records.len(), MOST_BLOBS);
-        assert!((encode(records).unwrap().len() as u64) < LONGEST_FILE);
+        assert!((encode(&records).unwrap().len() as u64) < LONGEST_FILE);
     }
 
     #[test]
@@ -266,7 +265,7 @@ mod tests {
             unused: 3,
             blobs: vec![blob(1)],
         }];
-        let bytes = encode(records.clone()).unwrap();
+        let bytes = encode(&records).unwrap();
         assert_eq!(decode(&bytes), Some(records));
         for place in 0..bytes.len() {
             let mut damaged = bytes.clone();

@@ -13,7 +13,7 @@ use ashlar_model::executor::StepExecutor;
 use ashlar_model::reference::Reference;
 use ashlar_remote::address::FarmSpec;
 use ashlar_remote::client::farm::requirements;
-use ashlar_remote::client::{BuildOptions, Farm, FarmClient, FarmRunner, Offer};
+use ashlar_remote::client::{BuildOptions, Farm, FarmClient, FarmRunner, HintPath, Offer};
 use ashlar_remote::order;
 use ashlar_store::home::Home;
 use ashlar_workshop::sources::bundle_hints;
@@ -192,9 +192,9 @@ pub(super) fn refuse_other_caches(args: &BuildArgs) -> Result<(), CliError> {
 }
 
 /// Where it is remembered what the farm has of a context.
-fn hints(home: &Home) -> Arc<dyn Fn(&Path) -> Option<std::path::PathBuf> + Send + Sync> {
+fn hints(home: &Home) -> HintPath {
     let home = home.clone();
-    Arc::new(move |directory| Some(bundle_hints(&home, directory)))
+    Arc::new(move |directory: &Path| Some(bundle_hints(&home, directory)))
 }
 
 /// A name for a build that nobody else has, or can guess.

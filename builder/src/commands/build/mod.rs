@@ -71,8 +71,9 @@ pub fn run(args: &BuildArgs, settings: &Settings) -> Result<ExitCode, CliError> 
     }
     let farm = settings.remote(args.remote.as_ref())?;
     match build(args, settings, farm.as_ref(), Purpose::Build)? {
-        Done::Built(built, delivered) => {
-            results::write(args, &built, &delivered)?;
+        Done::Built(done) => {
+            let (built, delivered) = &*done;
+            results::write(args, built, delivered)?;
             Ok(ExitCode::Success)
         }
         Done::Submitted(_) => Err(CliError::bug("a build was given away")),
@@ -84,7 +85,7 @@ pub(super) fn submit(args: &BuildArgs, settings: &Settings) -> Result<String, Cl
     let farm = needed(args.remote.as_ref(), settings)?;
     match build(args, settings, Some(&farm), Purpose::Submit)? {
         Done::Submitted(operation) => Ok(operation),
-        Done::Built(..) => Err(CliError::bug("a build was not given away")),
+        Done::Built(_) => Err(CliError::bug("a build was not given away")),
     }
 }
 
@@ -99,7 +100,7 @@ enum Purpose {
 
 /// What came of it.
 enum Done {
-    Built(Box<Built>, outputs::Delivered),
+    Built(Box<(Built, outputs::Delivered)>),
     /// The operation's name.
     Submitted(String),
 }
@@ -298,7 +299,7 @@ fn build(
             losses::deliver(built, &home, events.as_ref(), deliver, again).await;
         let vertex = VertexId(built.vertices + outputs.vertices() + 1);
         sending::finish(sharing, cache_wait, Some(vertex), &events).await;
-        Ok(Done::Built(Box::new(built), delivered?))
+        Ok(Done::Built(Box::new((built, delivered?))))
     });
     let result = run_interruptible_then(work, async {
         if let Some(runner) = opened.get() {

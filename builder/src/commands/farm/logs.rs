@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ashlar_engine::event::EventSink;
+use ashlar_engine::event::EventSink as _;
 use ashlar_remote::client::build_event;
 use tokio::time::sleep;
 

@@ -117,8 +117,14 @@ pub(super) fn image_failure(failure: ImageFailure) -> CliError {
     } else {
         ErrorKind::Environment
     };
+    let lines: Vec<String> = details.iter().map(|line| format!(" > {line}\n")).collect();
+    let last_output = format!("------\n > {message}:\n{}------", lines.concat());
     let shown = CliError::new(kind, message);
-    let shown = details.into_iter().fold(shown, CliError::detail);
+    let shown = if lines.is_empty() {
+        shown
+    } else {
+        shown.detail(last_output)
+    };
     let shown = match causes.is_empty() {
         true => shown,
         false => shown.caused_by(causes.join(": ")),

@@ -365,9 +365,11 @@ impl Farm for Fake {
             });
         Ok(Response::new(wire::ListBuildsResponse {
             builds: builds.collect(),
-            next_page_token: (start + 2 < 5)
-                .then(|| (start + 2).to_string())
-                .unwrap_or_default(),
+            next_page_token: if start + 2 < 5 {
+                (start + 2).to_string()
+            } else {
+                String::new()
+            },
         }))
     }
 }

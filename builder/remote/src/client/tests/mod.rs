@@ -128,6 +128,35 @@ async fn work_that_the_farm_forgets_is_given_again() {
 }
 
 #[tokio::test]
+async fn a_farm_that_forgets_is_given_the_secrets_before_the_work() {
+    let running = Running::start().await;
+    let sealed = Bytes::from_static(b"sealed");
+    let session = running
+        .client
+        .session("build-1", sealed, session::Agents::new())
+        .await;
+    let session = session.unwrap();
+    let (sink, _) = collecting();
+    let fake = running.fake.clone();
+    let working = spawn(async move {
+        let name = fake.operation(1).await;
+        fake.state().operations.remove(&name);
+        let name = fake.operation(2).await;
+        assert_eq!(fake.state().opened.len(), 2);
+        fake.end(
+            &name,
+            not_done(Code::FailedPrecondition, "secrets are lost"),
+        );
+        let name = fake.operation(3).await;
+        assert_eq!(fake.state().opened.len(), 3);
+        fake.end(&name, done(b"well", false));
+    });
+    let outcome = running.client.run_in(Some(&session), &work(), sink).await;
+    assert_eq!(outcome.unwrap().bytes, "well");
+    working.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_queue_is_waited_for_and_missing_blobs_are_sent_again() {
     let running = Running::start().await;
     let missing = CasDigest::of(running.client.function(), b"order");
@@ -205,7 +234,7 @@ async fn work_that_nobody_waits_for_any_more_is_called_off() {
     };
     // The client has to hear of it, too.
     let heard = timeout(Duration::from_millis(200), &mut waiting).await;
-    assert!(heard.is_err());
+    heard.unwrap_err();
     drop(waiting);
     running.client.settle().await;
     assert_eq!(running.fake.state().cancelled, [name]);

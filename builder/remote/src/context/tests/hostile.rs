@@ -223,7 +223,7 @@ async fn entries_that_cannot_be_are_refused() {
                 e.metadata.xattrs = vec![Xattr {
                     name: Vec::new(),
                     value: Vec::new(),
-                }]
+                }];
             }),
             "attribute",
         ),

@@ -252,6 +252,9 @@ async fn a_store_that_has_lost_something_gets_it_again() {
     empty.fetch(&again).await.unwrap();
 }
 
+/// What somebody does to a file.
+type Change<'a> = &'a dyn Fn(&Path);
+
 #[tokio::test]
 async fn a_file_that_changed_is_an_error() {
     for (path, length) in [("small", 100), ("large", 200_000), ("giant", 5_000_000)] {
@@ -261,7 +264,7 @@ async fn a_file_that_changed_is_an_error() {
         }
         lab.write(path, noise(1, length));
         let selection = lab.select(".");
-        let changes: [&dyn Fn(&Path); 5] = [
+        let changes: [Change<'_>; 5] = [
             &|file| fs::write(file, noise(2, length)).unwrap(),
             &|file| fs::write(file, noise(1, length - 1)).unwrap(),
             &|file| fs::write(file, noise(1, length + 1)).unwrap(),
