@@ -86,12 +86,18 @@ impl Queue {
         if let Some(waiter) = waiter {
             self.wait(asked, waiter, build);
         }
+        // Most are on a worker at once: the journal has that, and not first that they wait.
+        let before = std::mem::take(&mut self.effects);
+        self.enqueue(asked);
+        let placed = std::mem::replace(&mut self.effects, before);
         self.persist(asked);
         self.effects.push(Effect::Submitted {
             asked,
             operation: asked,
         });
-        self.enqueue(asked);
+        let is_again = |effect: &Effect| matches!(effect, Effect::Persist(record) if record.operation == asked);
+        self.effects
+            .extend(placed.into_iter().filter(|effect| !is_again(effect)));
     }
 
     /// Takes note of an operation that has not ended.

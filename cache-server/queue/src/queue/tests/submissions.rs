@@ -46,6 +46,29 @@ fn the_journal_knows_a_grant_before_the_worker_does() {
 }
 
 #[test]
+fn what_is_placed_at_once_is_journaled_once() {
+    let mut bench = Bench::new();
+    let worker = bench.worker("w", 1);
+    bench.drain();
+    bench.submit(work("a"));
+    let kinds: Vec<_> = bench
+        .seen
+        .iter()
+        .map(|effect| match effect {
+            Effect::Persist(_) => "persist",
+            Effect::Submitted { .. } => "submitted",
+            Effect::Started { .. } => "started",
+            Effect::Assign { .. } => "assign",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(kinds, ["persist", "submitted", "started", "assign"]);
+    let record = bench.journal.values().next().unwrap();
+    assert!(matches!(record.state, crate::RecordState::Running { .. }));
+    assert_eq!(bench.given(&worker).len(), 1);
+}
+
+#[test]
 fn a_failing_step_is_an_outcome_and_is_not_tried_again() {
     let mut bench = Bench::new();
     let worker = bench.worker("w", 1);
