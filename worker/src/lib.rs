@@ -17,7 +17,7 @@
 //! | [`capacity`], [`pressure`] | how much more work is taken |
 //! | [`drain`] | how the worker stops |
 //! | [`http`], [`metrics`] | pages for those who look after it |
-//! | [`cli`], [`settings`], [`commands`], [`failure`], [`log`], [`notify`] | the command `ashlar-worker` |
+//! | [`cli`], [`settings`], [`commands`], [`failure`], [`log`], [`notify`], [`text`] | the command `ashlar-worker` |
 #![forbid(unsafe_code)]
 
 pub mod assignment;
@@ -37,6 +37,7 @@ pub mod near;
 pub mod notify;
 pub mod pressure;
 pub mod settings;
+pub mod text;
 pub mod worker;
 
 use std::ffi::OsString;

@@ -21,13 +21,15 @@ const LIMIT: u64 = 2 << 30;
 /// Of what the namespace's store may take, no more than one part in so many.
 const PART: u64 = 8;
 
+/// The store of a namespace; `None` if it cannot be opened.
+type Near = Option<Arc<dyn BlobStore>>;
+
 /// Stores for all namespaces.
 #[derive(Debug)]
 pub struct NearStores {
     root: PathBuf,
     limit: u64,
-    /// `None` for those that cannot be opened.
-    open: Mutex<BTreeMap<String, Option<Arc<dyn BlobStore>>>>,
+    open: Mutex<BTreeMap<String, Near>>,
 }
 
 impl NearStores {
@@ -56,7 +58,7 @@ impl NearStores {
         }
     }
 
-    fn try_open(&self, namespace: &str) -> Option<Arc<dyn BlobStore>> {
+    fn try_open(&self, namespace: &str) -> Near {
         let path = self.root.join(homes::directory(namespace));
         let settings = DiskSettings::with_limit(self.limit);
         let opened = std::fs::create_dir_all(&path)

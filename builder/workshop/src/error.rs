@@ -117,7 +117,7 @@ impl WorkshopError {
 impl From<StoreError> for WorkshopError {
     fn from(error: StoreError) -> Self {
         let hint = error.hint();
-        Self::of(ErrorKind::Environment, error).hinted(hint.map(Into::into))
+        Self::of(ErrorKind::Environment, error).hinted(hint)
     }
 }
 

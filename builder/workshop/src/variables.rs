@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
+/// Looks a variable up.
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// The environment that somebody was given. Cheap to clone.
 #[derive(Clone)]
-pub struct Variables(Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>);
+pub struct Variables(Arc<Lookup>);
 
 /// Values may be secrets.
 impl fmt::Debug for Variables {

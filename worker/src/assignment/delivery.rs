@@ -268,7 +268,7 @@ pub(super) fn failed(failure: &Failure) -> ImageFailure {
 
 /// What lies behind an error, each cause once.
 fn causes(error: &(dyn std::error::Error + 'static), said: &str) -> Vec<String> {
-    let chain = error.source().map(|cause| error_chain(cause));
+    let chain = error.source().map(error_chain);
     chain
         .into_iter()
         .filter(|cause| !said.contains(cause.as_str()))

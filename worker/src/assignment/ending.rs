@@ -21,6 +21,7 @@ use ashlar_store::home::StoreError;
 use ashlar_workshop::WorkshopError;
 
 use crate::attach::ledger::Outcome;
+use crate::text::shortened;
 use crate::worker::Stop;
 
 /// The attempt after which the farm gives up.
@@ -119,11 +120,11 @@ pub fn outcome(ended: Result<Ended, Unfinished>) -> Outcome {
         Ok(Ended { outcome, failed }) => Outcome::Done(Done {
             outcome: outcome.into(),
             failed: failed.is_some(),
-            message: bounded(failed.unwrap_or_default()),
+            message: bounded(&failed.unwrap_or_default()),
         }),
         Err(Unfinished::Stopped(why)) => outcome_of_stop(why),
         Err(Unfinished::Trouble(trouble)) => Outcome::Infrastructure(Infrastructure {
-            message: bounded(trouble.message),
+            message: bounded(&trouble.message),
             is_exhaustion: trouble.is_exhaustion,
         }),
     }
@@ -158,9 +159,8 @@ pub fn why(outcome: &Outcome) -> &str {
     }
 }
 
-fn bounded(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
-    text
+fn bounded(text: &str) -> String {
+    shortened(text, LONGEST_MESSAGE).to_owned()
 }
 
 #[cfg(test)]

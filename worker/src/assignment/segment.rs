@@ -156,11 +156,13 @@ pub(super) fn surroundings(job: &Job<'_>, bench: &Bench, contexts: &Arc<Contexts
     }
 }
 
-/// The keys of the steps that the farm must have in the end.
+/// The keys of the results that the farm must have in the end.
 fn keys(planned: &Planned) -> Vec<NodeKeys> {
     let keys = &planned.plan.keys;
-    let of_steps = planned.steps.iter();
-    of_steps
+    // Where these are found, nobody looks at those below.
+    let results = planned.results();
+    results
+        .iter()
         .filter_map(|step| keys.get(step.index()).copied())
         .collect()
 }

@@ -12,6 +12,7 @@ use event::Kind;
 
 use crate::attach::Line;
 use crate::attach::ledger::{Given, LONGEST_OUTPUT};
+use crate::text::shortened;
 
 /// The longest text of an event.
 const LONGEST_TEXT: usize = 16 << 10;
@@ -59,8 +60,7 @@ impl Watch {
 }
 
 fn bounded(text: &str) -> String {
-    let end = text.floor_char_boundary(LONGEST_TEXT);
-    text[..end].to_owned()
+    shortened(text, LONGEST_TEXT).to_owned()
 }
 
 fn wire(elapsed: Duration) -> Option<prost_types::Duration> {
@@ -129,20 +129,5 @@ impl EventSink for Watch {
             // The linter has spoken to the client. The rest is for those who watch a build.
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_end_between_characters() {
-        let text = "é".repeat(LONGEST_TEXT);
-        let short = bounded(&text);
-        assert_eq!(short.len(), LONGEST_TEXT);
-        let text = format!("x{text}");
-        assert_eq!(bounded(&text).len(), LONGEST_TEXT - 1);
-        assert_eq!(bounded("short"), "short");
     }
 }

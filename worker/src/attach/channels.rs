@@ -192,7 +192,7 @@ mod tests {
         assert!(channel.read().await.is_none());
         assert!(!channel.write(Bytes::from_static(b"more")).await);
         drop(channel);
-        assert!(messages.try_recv().is_err());
+        messages.try_recv().unwrap_err();
 
         let channel = channels.open(&given(), "default").await.unwrap();
         drop(messages.recv().await);

@@ -28,6 +28,7 @@ use crate::holdings::Survey;
 use crate::homes::Homes;
 use crate::settings::Settings;
 use crate::settings::env::Environment;
+use crate::text::shortened;
 use crate::worker::{Hands, Parts, Worker};
 use crate::{http, log, notify};
 
@@ -140,10 +141,9 @@ fn identity(settings: &Settings, recipient: String) -> Result<Identity, Failure>
     let mut id = [0; 16];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| Failure::new("the kernel gives no random numbers").caused_by(error))?;
-    let end = settings.name.floor_char_boundary(LONGEST_NAME);
     Ok(Identity {
         id: hex::encode(id),
-        name: settings.name[..end].to_owned(),
+        name: shortened(&settings.name, LONGEST_NAME).to_owned(),
         slots: settings.slots,
         properties: properties(settings),
         instances: settings.instances.clone(),
