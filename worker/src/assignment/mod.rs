@@ -109,7 +109,9 @@ async fn begin<'a>(
     let service = service.map_err(|fault| Trouble::of(&fault))?;
     let action = action::read(&service.blobs, assign).await;
     let action = action.map_err(|error| Trouble::of(&error))?;
-    worker.line.set_takes_slot(given, action.kind != WorkKind::Build);
+    worker
+        .line
+        .set_takes_slot(given, action.kind != WorkKind::Build);
     worker.tell_capacity();
     let secrets = secrets::open(&assign.sealed, &assign.build, &worker.key);
     let secrets = secrets.map_err(|error| Trouble::of(&error))?;
