@@ -8,11 +8,47 @@ use crate::hash::Layered;
 /// A worker's layers.
 pub(super) type Holdings = HashSet<u64, Layered>;
 
+/// Who holds a layer. Most are with one worker only: there is no list for one.
+#[derive(Debug)]
+enum Holders {
+    One(WorkerIndex),
+    Many(Vec<WorkerIndex>),
+}
+
+impl Holders {
+    fn as_slice(&self) -> &[WorkerIndex] {
+        match self {
+            Self::One(holder) => std::slice::from_ref(holder),
+            Self::Many(holders) => holders,
+        }
+    }
+
+    fn add(&mut self, worker: WorkerIndex) {
+        match self {
+            Self::One(holder) => *self = Self::Many(vec![*holder, worker]),
+            Self::Many(holders) => holders.push(worker),
+        }
+    }
+
+    /// Gives whether nobody is left.
+    fn remove(&mut self, worker: WorkerIndex) -> bool {
+        match self {
+            Self::One(holder) => *holder == worker,
+            Self::Many(holders) => {
+                if let Some(at) = holders.iter().position(|&holder| holder == worker) {
+                    holders.swap_remove(at);
+                }
+                holders.is_empty()
+            }
+        }
+    }
+}
+
 /// Who holds what. The other direction is with each worker.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     // A layer that all hold is a list of all; taking one out is a search through four bytes each.
-    holders: HashMap<u64, Vec<WorkerIndex>, Layered>,
+    holders: HashMap<u64, Holders, Layered>,
 }
 
 impl Layers {
@@ -35,7 +71,10 @@ impl Layers {
                 break;
             }
             if holdings.insert(layer) {
-                self.holders.entry(layer).or_default().push(worker);
+                self.holders
+                    .entry(layer)
+                    .and_modify(|holders| holders.add(worker))
+                    .or_insert(Holders::One(worker));
             }
         }
     }
@@ -62,19 +101,18 @@ impl Layers {
     }
 
     fn remove(&mut self, worker: WorkerIndex, layer: u64) {
-        if let Some(holders) = self.holders.get_mut(&layer) {
-            if let Some(at) = holders.iter().position(|&holder| holder == worker) {
-                holders.swap_remove(at);
-            }
-            if holders.is_empty() {
-                self.holders.remove(&layer);
-            }
+        if self
+            .holders
+            .get_mut(&layer)
+            .is_some_and(|holders| holders.remove(worker))
+        {
+            self.holders.remove(&layer);
         }
     }
 
     /// Who holds a layer, in no order that means anything.
     pub(super) fn holders(&self, layer: u64) -> &[WorkerIndex] {
-        self.holders.get(&layer).map_or(&[], Vec::as_slice)
+        self.holders.get(&layer).map_or(&[], Holders::as_slice)
     }
 }
 
