@@ -130,9 +130,12 @@ impl Loader {
     fn rules(&self, settings: &Settings) -> Result<Policy, PolicyError> {
         let read = |path: &PathBuf| Tokens::read(path);
         let has_rules = !settings.trust.rules.is_empty();
+        // Whoever says who may queue or work does not mean everybody.
+        let has_tokens =
+            settings.queue_token_file.is_some() || settings.worker_token_file.is_some();
         let writers = match &settings.write_token_file {
             Some(path) => Writers::With(read(path)?),
-            None if settings.read_only || has_rules => Writers::Nobody,
+            None if settings.read_only || has_rules || has_tokens => Writers::Nobody,
             None if self.is_local => Writers::Everyone,
             None => {
                 let listens = [Some(&settings.listen), settings.worker_listen.as_ref()];

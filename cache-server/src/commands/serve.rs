@@ -316,7 +316,9 @@ async fn serve_peers(
     Ok(Some(spawn(async move {
         // Traced as parts of clients' requests, and not counted once more.
         let streams = limits::PEER_STREAMS;
-        let traced = server().max_concurrent_streams(streams).layer(CountLayer(Metrics::default()));
+        let traced = server()
+            .max_concurrent_streams(streams)
+            .layer(CountLayer(Metrics::default()));
         let served =
             traced.serve_with_incoming_shutdown(routes, connections, std::future::pending());
         if let Err(error) = served.await {

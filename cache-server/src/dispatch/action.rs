@@ -55,7 +55,11 @@ pub async fn read(view: &View, digest: CasDigest) -> Result<Action, Status> {
     let function = digest.function;
     let action: reapi::Action = one(view, "the action", digest).await?;
     let command = wanted(action.command_digest.as_ref(), function, "command_digest")?;
-    let root = wanted(action.input_root_digest.as_ref(), function, "input_root_digest")?;
+    let root = wanted(
+        action.input_root_digest.as_ref(),
+        function,
+        "input_root_digest",
+    )?;
     let blobs = many(view, &[("the command", command), ("the input root", root)]).await?;
     let [command, root] = &blobs[..] else {
         return Err(Status::internal("a blob is missing among the answers"));
@@ -126,7 +130,10 @@ async fn one<M: Message + Default>(
 ) -> Result<M, Status> {
     let blobs = many(view, &[(what, digest)]).await?;
     let blob = blobs.first();
-    decoded(what, blob.ok_or_else(|| Status::internal("a blob is missing"))?)
+    decoded(
+        what,
+        blob.ok_or_else(|| Status::internal("a blob is missing"))?,
+    )
 }
 
 fn decoded<M: Message + Default>(what: &'static str, bytes: &Bytes) -> Result<M, Status> {

@@ -13,8 +13,8 @@ use ashlar_proto::wire::longrunning::{
     ListOperationsResponse, Operation as WireOperation, operation,
 };
 use ashlar_queue::{
-    BuildKey, Canceller, Cursor, Event, Filter, OperationId, OperationView, Refusal,
-    SessionId, Submission, WaiterId,
+    BuildKey, Canceller, Cursor, Event, Filter, OperationId, OperationView, Refusal, SessionId,
+    Submission, WaiterId,
 };
 use bytes::Bytes;
 use futures::stream::{self, Stream};
@@ -38,7 +38,11 @@ pub const SOON: Duration = Duration::from_millis(500);
 
 /// What those are told whose stream ends because the queue is elsewhere now.
 pub fn moved() -> Status {
-    later(Code::Unavailable, "the queue is not here any more: come again", SOON)
+    later(
+        Code::Unavailable,
+        "the queue is not here any more: come again",
+        SOON,
+    )
 }
 
 /// What clients are told of operations that are not there.
@@ -121,8 +125,13 @@ impl Dispatcher {
         self: &Arc<Self>,
         id: OperationId,
         submission: Submission,
-    ) -> Result<(OperationId, impl Stream<Item = Result<WireOperation, Status>> + use<>), Status>
-    {
+    ) -> Result<
+        (
+            OperationId,
+            impl Stream<Item = Result<WireOperation, Status>> + use<>,
+        ),
+        Status,
+    > {
         let waiter = self.waiter();
         let (answer, answered) = oneshot::channel();
         {
@@ -296,7 +305,7 @@ impl Dispatcher {
             // What came of them is asked for one by one.
             if let Some(operation::Result::Response(any)) = &wire.result {
                 bytes += any.value.len();
-                if bytes > limits::BATCH as usize / 2 {
+                if bytes as u64 > limits::BATCH / 2 {
                     wire.result = None;
                 }
             }
@@ -308,17 +317,23 @@ impl Dispatcher {
         })
     }
 
-    /// A user does not want an operation any more, or somebody who looks after the cache ends it for
-    /// all.
-    pub fn cancel(&self, name: &OperationName, user: &str, is_admin: bool) -> Result<(), Status> {
+    /// Somebody does not want an operation any more: the user that it is for, a worker that acts for
+    /// that one, or somebody who looks after the cache and ends it for all. With a whole build goes
+    /// what was asked for in it.
+    pub fn cancel(&self, name: &OperationName, caller: &Caller) -> Result<(), Status> {
         let view = self.view(name)?;
-        let mut builds = view.builds.iter().chain([&view.submission.build]);
-        let by = if is_admin {
+        let own = view.submission.build.clone();
+        let user = if caller.may(Right::Work, &own.namespace) {
+            own.user.clone()
+        } else {
+            caller.shared_name()
+        };
+        let by = if caller.may(Right::Admin, &own.namespace) {
             Canceller::Operator
-        } else if builds.any(|build| &*build.user == user) {
+        } else if own.user == user || view.builds.iter().any(|build| build.user == user) {
             Canceller::User {
-                namespace: view.submission.build.namespace.clone(),
-                user: user.into(),
+                namespace: own.namespace.clone(),
+                user,
             }
         } else {
             return Err(Status::permission_denied(
@@ -326,7 +341,11 @@ impl Dispatcher {
             ));
         };
         let operation = OperationId(name.id);
-        self.happen(Event::Cancel { operation, by });
+        let mut state = self.state();
+        self.drive(&mut state, Event::Cancel { operation, by });
+        if view.submission.whole {
+            self.drive(&mut state, Event::CancelBuild { build: own });
+        }
         Ok(())
     }
 
@@ -461,4 +480,3 @@ fn cursor(token: &str) -> Result<Option<Cursor>, Status> {
     }
     Ok(cursor)
 }
-

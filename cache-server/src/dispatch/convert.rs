@@ -40,9 +40,7 @@ pub fn assignment(wire: Option<&farm::Assignment>) -> Result<(Assignment, Operat
 }
 
 /// Assignments, not too many.
-pub fn assignments(
-    wire: &[farm::Assignment],
-) -> Result<Vec<(Assignment, OperationName)>, Status> {
+pub fn assignments(wire: &[farm::Assignment]) -> Result<Vec<(Assignment, OperationName)>, Status> {
     if wire.len() > limits::ASSIGNMENTS {
         return Err(wrong(format!(
             "there are more than {} assignments",
@@ -148,7 +146,10 @@ pub fn check_events(events: &[Event]) -> Result<(), Status> {
     use farm::event::Kind;
     for event in events {
         if event.encoded_len() > limits::EVENT {
-            return Err(wrong(format!("an event has {} bytes at most", limits::EVENT)));
+            return Err(wrong(format!(
+                "an event has {} bytes at most",
+                limits::EVENT
+            )));
         }
         let is_queues = matches!(event.kind, Some(Kind::Assigned(_) | Kind::Queued(_)));
         // Of a step of a whole build, its worker says what it was told of another operation.

@@ -154,7 +154,9 @@ impl QueueNow {
             ("running", counts.running),
             ("remembered", counts.remembered),
         ] {
-            stages.get_or_create(&StageLabel { stage }).set(number(value));
+            stages
+                .get_or_create(&StageLabel { stage })
+                .set(number(value));
         }
         registry.register("queue_operations", "Operations by stage", stages);
         let mut gauge = |name: &str, help: &str, value: i64| {
@@ -163,15 +165,31 @@ impl QueueNow {
             registry.register(name, help, gauge);
         };
         for (name, help, value) in [
-            ("queue_leading", "Whether the queue is here", self.leads.into()),
-            ("queue_workers", "Workers that are there", number(counts.workers)),
-            ("queue_slots", "What workers run at once", number(counts.slots)),
+            (
+                "queue_leading",
+                "Whether the queue is here",
+                self.leads.into(),
+            ),
+            (
+                "queue_workers",
+                "Workers that are there",
+                number(counts.workers),
+            ),
+            (
+                "queue_slots",
+                "What workers run at once",
+                number(counts.slots),
+            ),
             (
                 "queue_free_slots",
                 "What workers take more of now",
                 number(counts.free_slots),
             ),
-            ("queue_sessions", "Sessions of clients", number(self.sessions)),
+            (
+                "queue_sessions",
+                "Sessions of clients",
+                number(self.sessions),
+            ),
             (
                 "queue_event_bytes",
                 "Bytes of events in memory",

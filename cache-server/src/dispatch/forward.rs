@@ -5,14 +5,17 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ashlar_model::executor::BoxFuture;
 use ashlar_store::grpc::endpoint::TokenSource;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body::Frame;
 use serde::{Deserialize, Serialize};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
@@ -63,7 +66,9 @@ pub fn encode(caller: &Caller, peer: Option<&Peer>) -> Option<HeaderValue> {
 
 /// Who asks, by the header of another server.
 pub fn decode(headers: &HeaderMap) -> Option<(Caller, Peer)> {
-    let text = URL_SAFE_NO_PAD.decode(headers.get(CALLER)?.as_bytes()).ok()?;
+    let text = URL_SAFE_NO_PAD
+        .decode(headers.get(CALLER)?.as_bytes())
+        .ok()?;
     let passed: Passed = serde_json::from_slice(&text).ok()?;
     let grants = passed.grants.into_iter().map(|(namespace, rights)| Grant {
         namespace,
@@ -116,14 +121,20 @@ impl Forward {
     }
 
     /// Passes a request on, and the answer back.
-    async fn pass(&self, address: &Arc<str>, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn pass(
+        &self,
+        address: &Arc<str>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::internal("a request of nobody"))?;
         let peer = request.extensions().get::<Peer>().cloned();
         let channel = self.channel(address)?;
         let headers = request.headers_mut();
-        let who = encode(&caller, peer.as_ref()).filter(|who| who.len() < limits::HEADERS as usize / 2);
-        let who = who.ok_or_else(|| Status::resource_exhausted("the caller has too many grants"))?;
+        let who =
+            encode(&caller, peer.as_ref()).filter(|who| who.len() < limits::HEADERS as usize / 2);
+        let who =
+            who.ok_or_else(|| Status::resource_exhausted("the caller has too many grants"))?;
         headers.insert(CALLER, who);
         let token = self.token.token();
         let token = token.ok_or_else(|| Status::internal("this server has no token"))?;
@@ -133,10 +144,54 @@ impl Forward {
         bearer.set_sensitive(true);
         headers.insert("authorization", bearer);
         let answer = async { channel.ready_oneshot().await?.call(request).await };
-        answer.await.map_err(|error| {
+        let answer = answer.await.map_err(|error| {
             tracing::debug!(%address, "the server that has the queue is not reached: {error}");
             unreachable(address)
+        })?;
+        let address = address.clone();
+        Ok(answer.map(|body| {
+            Body::new(Answer {
+                body,
+                address,
+                is_over: false,
+            })
+        }))
+    }
+}
+
+/// An answer that is passed on. One that breaks off says so, and to come again.
+struct Answer {
+    body: Body,
+    address: Arc<str>,
+    is_over: bool,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(match frame {
+            Some(Err(error)) => {
+                tracing::debug!(address = %self.address, "an answer broke off: {error}");
+                self.is_over = true;
+                let mut trailers = HeaderMap::new();
+                let said = unreachable(&self.address).add_header(&mut trailers);
+                Some(said.map(|()| Frame::trailers(trailers)))
+            }
+            other => other,
         })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over || self.body.is_end_stream()
     }
 }
 

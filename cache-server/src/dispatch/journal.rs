@@ -76,7 +76,10 @@ fn decode(bytes: &[u8]) -> Option<(Record, bool)> {
 impl Taken {
     /// What is in a journal. Entries that are not understood are passed over.
     pub fn read(entries: &[Entry]) -> Self {
-        let records: Vec<_> = entries.iter().filter_map(|(_, value)| decode(value)).collect();
+        let records: Vec<_> = entries
+            .iter()
+            .filter_map(|(_, value)| decode(value))
+            .collect();
         let strange = entries.len() - records.len();
         if strange > 0 {
             tracing::warn!(strange, "entries of the queue's journal are not understood");
@@ -151,7 +154,10 @@ async fn write(journal: &Journal, entries: &[Entry], dispatcher: &Weak<Dispatche
             }
             Err(fault) => {
                 let error = ashlar_store::fault::in_one_line(&fault);
-                tracing::warn!(error, "the queue's journal cannot be written; it is tried again");
+                tracing::warn!(
+                    error,
+                    "the queue's journal cannot be written; it is tried again"
+                );
             }
         }
         sleep(AGAIN).await;

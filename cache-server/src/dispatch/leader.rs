@@ -184,7 +184,10 @@ impl Candidate {
             }
         };
         let taken = Taken::read(&entries);
-        tracing::info!(operations = taken.records.len(), "the queue goes on with its journal");
+        tracing::info!(
+            operations = taken.records.len(),
+            "the queue goes on with its journal"
+        );
         let start = Start {
             epoch,
             taken: Some(taken),
@@ -194,7 +197,12 @@ impl Candidate {
             }),
         };
         let settings = self.settings.clone();
-        Ok(Dispatcher::start(settings, start, &self.clock, tally.clone()))
+        Ok(Dispatcher::start(
+            settings,
+            start,
+            &self.clock,
+            tally.clone(),
+        ))
     }
 
     fn say(&self, what: &str, fault: &Fault) {

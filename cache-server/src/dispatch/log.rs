@@ -107,7 +107,10 @@ impl EventLog {
     /// The events from a number on that follow each other and go into one answer; `None` if there
     /// are none yet.
     pub fn from(&self, number: u64) -> Option<EventsResponse> {
-        let mut output = self.output.range(position(&self.output, number)..).peekable();
+        let mut output = self
+            .output
+            .range(position(&self.output, number)..)
+            .peekable();
         let mut rest = self.rest.range(position(&self.rest, number)..).peekable();
         let mut answer: Option<EventsResponse> = None;
         let mut bytes = 0;
@@ -118,7 +121,11 @@ impl EventLog {
                 (None, Some(_)) => false,
                 (None, None) => return answer,
             };
-            let entry = if is_output { output.next() } else { rest.next() };
+            let entry = if is_output {
+                output.next()
+            } else {
+                rest.next()
+            };
             let Some(entry) = entry else { return answer };
             let answer = answer.get_or_insert_with(|| EventsResponse {
                 first: entry.number,

@@ -80,7 +80,10 @@ pub fn ended(end: &End) -> Result<Done, rpc::Status> {
         }),
         End::Poison(poison) => Err(status(Code::Aborted, poison.to_string())),
         End::Cancelled { why } => Err(status(Code::Cancelled, why.to_string())),
-        _ => Err(status(Code::Aborted, "it ended in a way that is not known here")),
+        _ => Err(status(
+            Code::Aborted,
+            "it ended in a way that is not known here",
+        )),
     }
 }
 
@@ -257,7 +260,8 @@ impl Said {
     /// Goes on behind events that are not known here.
     pub fn skip_to(&self, next: u64) {
         self.log().skip_to(next);
-        self.changed.send_modify(|state| state.0 = state.0.max(next));
+        self.changed
+            .send_modify(|state| state.0 = state.0.max(next));
     }
 
     /// The number of the next event.

@@ -106,9 +106,7 @@ impl<T> Outbox<T> {
     /// Puts a message there that has parts of allowances until it is sent.
     pub fn put_with(&self, message: T, mut parts: Vec<Part>) -> Result<(), Refused> {
         parts.push(self.room.take(1).ok_or(Refused)?);
-        self.sender
-            .send((Ok(message), parts))
-            .map_err(|_| Refused)
+        self.sender.send((Ok(message), parts)).map_err(|_| Refused)
     }
 
     /// Nothing follows: whoever takes the messages is told why.
@@ -147,9 +145,7 @@ mod tests {
         let (outbox, mut inbox) = outbox(2);
         let bytes = Allowance::of(10);
         let part = |amount| bytes.take(amount).map(|part| vec![part]);
-        outbox
-            .put_with(1, part(8).expect("room"))
-            .expect("taken");
+        outbox.put_with(1, part(8).expect("room")).expect("taken");
         assert!(part(3).is_none(), "11 of 10");
         outbox.put(2).expect("taken");
         assert_eq!(outbox.put(3), Err(Refused));

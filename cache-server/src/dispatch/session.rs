@@ -207,7 +207,10 @@ impl Sessions {
             link.outbox.end(Status::aborted(why));
         }
         let channels = std::mem::take(&mut session.channels);
-        let ended: Ended = channels.into_values().map(|channel| channel.worker).collect();
+        let ended: Ended = channels
+            .into_values()
+            .map(|channel| channel.worker)
+            .collect();
         for worker in &ended {
             self.by_worker.remove(worker);
         }
@@ -271,13 +274,19 @@ impl Sessions {
 
     /// Bytes from a worker for the client. Fails if the channel has to end.
     pub fn from_worker(&mut self, worker: WorkerEnd, data: Bytes) -> Result<(), &'static str> {
-        let (key, channel) = self.by_worker.get(&worker).ok_or("there is no such channel")?;
+        let (key, channel) = self
+            .by_worker
+            .get(&worker)
+            .ok_or("there is no such channel")?;
         let session = self.known.get(key).ok_or("the build is over")?;
         let link = session.link.as_ref();
         let link = link.ok_or("the build's client is not there")?;
         let known = session.channels.get(channel);
         let known = known.ok_or("there is no such channel")?;
-        let parts = [known.waiting.take(data.len()), link.waiting.take(data.len())];
+        let parts = [
+            known.waiting.take(data.len()),
+            link.waiting.take(data.len()),
+        ];
         let parts: Option<Vec<Part>> = parts.into_iter().collect();
         let data = message(session_response::Kind::Data(ChannelData {
             channel: *channel,

@@ -156,10 +156,13 @@ impl State {
     }
 
     fn say_one(&mut self, id: OperationId, kind: event::Kind) {
-        self.say(id, [Said {
-            node: None,
-            kind: Some(kind),
-        }]);
+        self.say(
+            id,
+            [Said {
+                node: None,
+                kind: Some(kind),
+            }],
+        );
     }
 
     /// Sends something to a worker. One that does not read is ended.
@@ -221,7 +224,7 @@ impl State {
                 operation,
                 worker,
                 attempt,
-            } => self.started(operation, worker, attempt),
+            } => self.started(operation, &worker, attempt),
             Effect::Requeued { operation, why } => self.requeued(operation, &why),
             Effect::Ended { operation, end } => self.ended(operation, end),
             Effect::BuildGone(build) => self.sessions.forget(&build),
@@ -242,7 +245,12 @@ impl State {
                 submission,
                 builds,
                 attempt,
-            } => self.assign(connection, assignment, (&submission, &builds, attempt), then),
+            } => self.assign(
+                connection,
+                assignment,
+                (&submission, &builds, attempt),
+                then,
+            ),
             Effect::Cancel {
                 connection,
                 assignment,
@@ -271,7 +279,11 @@ impl State {
                 self.send(connection, Kind::Outcome(taken), then);
             }
             Effect::Disconnect { connection, why } => {
-                tracing::info!(connection = connection.0, why, "a worker's connection is ended");
+                tracing::info!(
+                    connection = connection.0,
+                    why,
+                    "a worker's connection is ended"
+                );
                 self.unlink(connection, Some(Status::aborted(why)));
             }
         }
@@ -291,7 +303,7 @@ impl State {
         }
     }
 
-    fn started(&mut self, id: OperationId, worker: Arc<str>, attempt: u32) {
+    fn started(&mut self, id: OperationId, worker: &Arc<str>, attempt: u32) {
         let started = self.queue.view(id).and_then(|view| view.started);
         let started = started.map(time);
         let Some(operation) = self.operation(id) else {
@@ -324,7 +336,7 @@ impl State {
         let Some(operation) = self.operation(id) else {
             return;
         };
-        why.clone_into(&mut operation.why);
+        operation.why.clear();
         operation
             .shown
             .send_modify(|shown| shown.stage = Stage::Queued);
@@ -366,8 +378,10 @@ impl State {
             let Some(operation) = self.operation(*id) else {
                 continue;
             };
-            if operation.why != why {
-                operation.why.clone_from(&why);
+            // How long it is yet, or how many are before it, is said once.
+            let kind = why.replace(|letter: char| letter.is_ascii_digit(), "");
+            if operation.why != kind {
+                operation.why = kind;
                 self.say_one(*id, event::Kind::Queued(event::Queued { why }));
             }
         }

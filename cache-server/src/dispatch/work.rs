@@ -180,11 +180,14 @@ impl Attached {
         let connection = self.connection;
         let mut state = self.dispatcher.state();
         let is_own = state.is_of(connection, assignment.operation);
-        let current = state.operation(assignment.operation).filter(|operation| {
-            is_own && operation.heard.fence == assignment.fencing
-        });
+        let current = state
+            .operation(assignment.operation)
+            .filter(|operation| is_own && operation.heard.fence == assignment.fencing);
         let is_current = current.is_some_and(|known| !known.shown.borrow().is_over());
-        let view = state.queue.view(assignment.operation).filter(|_| is_current);
+        let view = state
+            .queue
+            .view(assignment.operation)
+            .filter(|_| is_current);
         let builds = view.map(|view| view.builds).unwrap_or_default();
         let there = builds.iter().find(|build| state.sessions.is_there(build));
         let worker = (connection.0, wire.channel);

@@ -116,10 +116,7 @@ impl BlobStore for Quota {
         self.blobs.missing(blobs)
     }
 
-    fn look<'a>(
-        &'a self,
-        blobs: &'a [CasDigest],
-    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         self.blobs.look(blobs)
     }
 

@@ -5,8 +5,8 @@ use ashlar_proto::convert::function_to_wire;
 use ashlar_proto::wire::reapi::capabilities_server::Capabilities;
 use ashlar_proto::wire::reapi::{
     ActionCacheUpdateCapabilities, CacheCapabilities, ExecutionCapabilities, FastCdc2020Params,
-    GetCapabilitiesRequest, PriorityCapabilities, ServerCapabilities, compressor, priority_capabilities,
-    symlink_absolute_path_strategy,
+    GetCapabilitiesRequest, PriorityCapabilities, ServerCapabilities, compressor,
+    priority_capabilities, symlink_absolute_path_strategy,
 };
 use ashlar_proto::wire::semver::SemVer;
 use tonic::{Request, Response, Status, async_trait};

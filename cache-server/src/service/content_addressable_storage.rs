@@ -259,9 +259,7 @@ impl ContentAddressableStorage for CasService {
             return Err(Status::invalid_argument("the stream has no request"));
         };
         let sender = Request::from_parts(metadata, extensions, ());
-        let view = self
-            .stores
-            .open_to_upload(&sender, &first.instance_name)?;
+        let view = self.stores.open_to_upload(&sender, &first.instance_name)?;
         let function = function(first.digest_function)?;
         let blob = digest(first.blob_digest.as_ref(), function, "blob_digest")?;
         let mut chunks = digests(&first.chunk_digests, function)?;

@@ -15,8 +15,8 @@ use super::request;
 use crate::audit::What;
 use crate::auth::{Caller, Right};
 use crate::dispatch::Dispatch;
-use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::action::{self, Action, Kind, is_build};
+use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::name::OperationName;
 use crate::limits;
 use crate::stores::Stores;
@@ -49,8 +49,7 @@ fn metadata<T>(request: &Request<T>) -> RequestMetadata {
 fn new_id() -> Result<OperationId, Status> {
     let token = ashlar_store::lease::random_token();
     let token = token.map_err(|fault| crate::status::of_fault(&fault))?;
-    let id = token.parse().map_err(|_| Status::internal("no number"));
-    id
+    token.parse().map_err(|_| Status::internal("no number"))
 }
 
 /// A priority that the caller may give.
@@ -111,7 +110,8 @@ fn submission(
         },
         priority: priority(request, view)?,
         skip_cache_lookup: request.skip_cache_lookup,
-        light: placement.light || action.kind == Kind::Build,
+        // What a client says of its own work gives it no place beside the others'.
+        light: action.kind == Kind::Build,
         whole: action.kind == Kind::Build,
         inputs: inputs.collect(),
         requirements: placement.requirements.into_iter().collect(),

@@ -105,7 +105,9 @@ impl Farm for FarmService {
             .stores
             .open(&sender, &open.instance_name, Right::Queue)?;
         if open.build.is_empty() || !is_build(&open.build) {
-            return Err(Status::invalid_argument("the build has no name, or none that is one"));
+            return Err(Status::invalid_argument(
+                "the build has no name, or none that is one",
+            ));
         }
         let dispatcher = self.dispatch.leading()?;
         let key = BuildKey {

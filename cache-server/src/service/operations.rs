@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::execution::{named, right};
 use crate::audit::What;
-use crate::auth::Right;
 use crate::dispatch::Dispatch;
 use crate::dispatch::name::instance_of_collection;
 use crate::stores::Stores;
@@ -56,8 +55,7 @@ impl Operations for OperationsService {
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<()>, Status> {
         let (name, view) = named(&self.stores, &request, &request.get_ref().name)?;
-        let (user, is_admin) = (view.caller().name(), view.may(Right::Admin));
-        let cancelled = self.dispatch.leading()?.cancel(&name, user, is_admin);
+        let cancelled = self.dispatch.leading()?.cancel(&name, view.caller());
         view.note(What::Cancel, |event| {
             let event = event.with("operation", format!("{:032x}", name.id));
             match &cancelled {

@@ -2,8 +2,8 @@
 
 use std::pin::Pin;
 
-use ashlar_proto::wire::farm::workers_server::Workers;
 use ashlar_proto::wire::farm::worker_message::{Hello, Kind};
+use ashlar_proto::wire::farm::workers_server::Workers;
 use ashlar_proto::wire::farm::{QueueMessage, WorkerMessage};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming, async_trait};

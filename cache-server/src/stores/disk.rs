@@ -7,23 +7,30 @@ use ashlar_model::cas::ActionKey;
 use ashlar_model::executor::BoxFuture;
 use ashlar_store::counters::Counters;
 use ashlar_store::disk::DiskStore;
+use ashlar_store::existence::Existence;
 use ashlar_store::lease::counted::CountedLeases;
 use ashlar_store::lease::local::LocalLeases;
 use ashlar_store::lease::rules::first_number;
 use ashlar_store::traced::traced;
-use ashlar_store::{Fault, FaultKind};
+use ashlar_store::{BlobStore, Fault, FaultKind};
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Engines, Item, Page, Upkeep, Usage};
+
+/// Blobs that were found are not looked for again for so long, unless something is removed. Their use
+/// is noted as seldom.
+const FOUND_FOR: Duration = Duration::from_secs(10);
 
 impl Engines {
     /// A store on disk.
     pub fn on_disk(store: &Arc<DiskStore>) -> Self {
         let counters = Arc::<Counters>::default();
         let leases = LocalLeases::new(first_number(store.epoch()), traced("disk", store));
+        let blobs: Arc<dyn BlobStore> = traced("disk", store);
+        let blobs = Existence::with_removals(blobs, FOUND_FOR, store.removals());
         Self {
-            blobs: traced("disk", store),
+            blobs: Arc::new(blobs),
             results: traced("disk", store),
             leases: Arc::new(CountedLeases::new(leases, counters.clone())),
             possession: store.clone(),

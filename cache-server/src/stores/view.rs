@@ -90,11 +90,7 @@ impl Stores {
 
     /// The same, for somebody who uploads blobs: whoever stores results may, and whoever has work
     /// done, which needs them.
-    pub fn open_to_upload<T>(
-        &self,
-        request: &Request<T>,
-        instance: &str,
-    ) -> Result<View, Status> {
+    pub fn open_to_upload<T>(&self, request: &Request<T>, instance: &str) -> Result<View, Status> {
         let queues = Caller::of(request).may(Right::Queue, instance);
         let right = if queues { Right::Queue } else { Right::Write };
         self.open(request, instance, right)

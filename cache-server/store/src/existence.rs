@@ -6,9 +6,12 @@
 //! once.
 //!
 //! What is remembered may be out of date: a store that evicts must keep what it said was there for
-//! longer than the lifetime. One that tells of removals needs none of this.
+//! longer than the lifetime. With one that tells of removals ([`Existence::with_removals`]), all is
+//! forgotten at each, and no answer is ever out of date: that is for questions about thousands of
+//! blobs, which builds ask again and again, and each of which takes some steps down an index.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +24,8 @@ use tokio::time::Instant;
 use crate::blob_store::{BlobStore, ByteRange, ByteStream};
 use crate::fault::{Fault, FaultKind};
 
-/// So many blobs are remembered.
-const MOST: usize = 500_000;
+/// So many blobs are remembered: some ten megabytes.
+const MOST: usize = 100_000;
 
 /// A store whose presence is remembered.
 #[derive(Debug)]
@@ -34,17 +37,36 @@ pub struct Existence {
 #[derive(Debug)]
 struct Known {
     lifetime: Duration,
-    blobs: Mutex<HashMap<CasDigest, Instant>>,
+    removals: Arc<AtomicU64>,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// The number of removals when these were found.
+    removals: u64,
+    blobs: HashMap<CasDigest, Instant>,
 }
 
 impl Known {
-    fn with<T>(&self, body: impl FnOnce(&mut HashMap<CasDigest, Instant>) -> T) -> T {
-        body(&mut self.blobs.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What is known, after so many removals as there were by now.
+    fn with<T>(&self, body: impl FnOnce(&mut HashMap<CasDigest, Instant>, u64) -> T) -> T {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let removals = self.removals.load(Ordering::Acquire);
+        if found.removals != removals {
+            found.blobs.clear();
+            found.removals = removals;
+        }
+        body(&mut found.blobs, removals)
     }
 
-    fn add(&self, blobs: impl Iterator<Item = CasDigest>) {
+    /// Blobs that were found after so many removals.
+    fn add(&self, removals: u64, blobs: impl Iterator<Item = CasDigest>) {
         let now = Instant::now();
-        self.with(|known| {
+        self.with(|known, by_now| {
+            if by_now != removals {
+                return;
+            }
             for blob in blobs {
                 if known.len() >= MOST {
                     known.retain(|_, found| found.elapsed() < self.lifetime);
@@ -57,25 +79,31 @@ impl Known {
         });
     }
 
-    fn unknown(&self, blobs: &[CasDigest]) -> Vec<CasDigest> {
-        self.with(|known| {
+    /// Those of some blobs that are not known, and how many removals there were.
+    fn unknown(&self, blobs: &[CasDigest]) -> (Vec<CasDigest>, u64) {
+        let now = Instant::now();
+        self.with(|known, removals| {
             let is_known = |blob: &CasDigest| {
-                known
-                    .get(blob)
-                    .is_some_and(|found| found.elapsed() < self.lifetime)
+                let found = known.get(blob);
+                found.is_some_and(|found| now.duration_since(*found) < self.lifetime)
             };
-            blobs
-                .iter()
-                .filter(|blob| !is_known(blob))
-                .copied()
-                .collect()
+            let unknown = blobs.iter().filter(|blob| !is_known(blob));
+            (unknown.copied().collect(), removals)
         })
+    }
+
+    fn forget(&self, blobs: &[CasDigest]) {
+        self.with(|known, _| {
+            for blob in blobs {
+                known.remove(blob);
+            }
+        });
     }
 
     /// Forgets a blob if a fault says that it is not there.
     fn hear(&self, blob: &CasDigest, fault: &Fault) {
         if matches!(fault.kind, FaultKind::NotFound | FaultKind::Invalid) {
-            self.with(|known| known.remove(blob));
+            self.forget(&[*blob]);
         }
     }
 }
@@ -83,9 +111,19 @@ impl Known {
 impl Existence {
     /// Remembers for `lifetime` what `inner` has.
     pub fn new(inner: Arc<dyn BlobStore>, lifetime: Duration) -> Self {
+        Self::with_removals(inner, lifetime, Arc::default())
+    }
+
+    /// The same; `removals` grows whenever a blob leaves the store.
+    pub fn with_removals(
+        inner: Arc<dyn BlobStore>,
+        lifetime: Duration,
+        removals: Arc<AtomicU64>,
+    ) -> Self {
         let known = Known {
             lifetime,
-            blobs: Mutex::default(),
+            removals,
+            found: Mutex::default(),
         };
         Self {
             inner,
@@ -100,13 +138,13 @@ impl BlobStore for Existence {
         blobs: &'a [CasDigest],
     ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         Box::pin(async move {
-            let unknown = self.known.unknown(blobs);
+            let (unknown, removals) = self.known.unknown(blobs);
             if unknown.is_empty() {
                 return Ok(Vec::new());
             }
             let missing: HashSet<_> = self.inner.missing(&unknown).await?.into_iter().collect();
             let found = unknown.iter().filter(|blob| !missing.contains(blob));
-            self.known.add(found.copied());
+            self.known.add(removals, found.copied());
             Ok(blobs
                 .iter()
                 .filter(|blob| missing.contains(blob))
@@ -118,11 +156,7 @@ impl BlobStore for Existence {
     fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         Box::pin(async move {
             let missing = self.inner.look(blobs).await?;
-            self.known.with(|known| {
-                for blob in &missing {
-                    known.remove(blob);
-                }
-            });
+            self.known.forget(&missing);
             Ok(missing)
         })
     }
@@ -156,8 +190,9 @@ impl BlobStore for Existence {
         bytes: ByteStream,
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
+            let removals = self.known.with(|_, removals| removals);
             self.inner.write(blob, bytes).await?;
-            self.known.add(std::iter::once(*blob));
+            self.known.add(removals, std::iter::once(*blob));
             Ok(())
         })
     }
@@ -180,10 +215,11 @@ impl BlobStore for Existence {
     ) -> BoxFuture<'a, Vec<Result<(), Fault>>> {
         Box::pin(async move {
             let digests: Vec<_> = blobs.iter().map(|(blob, _)| *blob).collect();
+            let removals = self.known.with(|_, removals| removals);
             let written = self.inner.write_many(blobs).await;
             let stored = digests.iter().zip(&written);
             let stored = stored.filter(|(_, written)| written.is_ok());
-            self.known.add(stored.map(|(blob, _)| *blob));
+            self.known.add(removals, stored.map(|(blob, _)| *blob));
             written
         })
     }
@@ -242,6 +278,25 @@ mod tests {
         assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
         let (store, first) = forgetful(LIFETIME).await;
         drop(store.read_many(&[first]).await);
+        assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
+    }
+
+    #[tokio::test]
+    async fn a_removal_ends_it_for_all() {
+        let memory = Arc::new(MemoryStore::new(200));
+        let removals = Arc::new(AtomicU64::new(0));
+        let store = Existence::with_removals(memory.clone(), LIFETIME, removals.clone());
+        let (first, bytes) = blob("first");
+        store.write(&first, once(bytes)).await.unwrap();
+        let (second, bytes) = blob("second");
+        memory.write(&second, once(bytes)).await.unwrap();
+        assert_eq!(store.missing(&[first]).await.unwrap(), []);
+        removals.fetch_add(1, Ordering::Release);
+        assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
+        // What was found before a removal is not noted after it.
+        let (_, before) = store.known.unknown(&[]);
+        removals.fetch_add(1, Ordering::Release);
+        store.known.add(before, std::iter::once(first));
         assert_eq!(store.missing(&[first]).await.unwrap(), [first]);
     }
 }

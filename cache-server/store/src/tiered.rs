@@ -167,10 +167,7 @@ impl BlobStore for TieredBlobs {
         self.far.missing(blobs)
     }
 
-    fn look<'a>(
-        &'a self,
-        blobs: &'a [CasDigest],
-    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         self.far.look(blobs)
     }
 

@@ -36,10 +36,7 @@ impl BlobStore for Verifying {
         self.inner.missing(blobs)
     }
 
-    fn look<'a>(
-        &'a self,
-        blobs: &'a [CasDigest],
-    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         self.inner.look(blobs)
     }
 

@@ -231,7 +231,10 @@ fn workers_find_the_servers_and_end_in_time() {
         .find(|one| list(&one["spec"]["ports"])[0]["name"].as_str() == Some("workers"));
     let service = service.expect("a Service for workers");
     let name = string(&service["metadata"]["name"]);
-    assert_eq!(flags["--farm"], format!("grpcs://{name}:{}", ports()["workers"]));
+    assert_eq!(
+        flags["--farm"],
+        format!("grpcs://{name}:{}", ports()["workers"])
+    );
     let listens = list(&container["ports"])[0]["containerPort"].as_i64();
     assert_eq!(listens, Some(port(flags["--http"])));
     let all = pod["terminationGracePeriodSeconds"].as_i64();

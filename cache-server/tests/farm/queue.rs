@@ -32,7 +32,10 @@ impl Farm {
         let token = file(directory.path(), "token", TOKEN);
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
         let workers: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let addresses: Vec<_> = ports
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
         let mut servers = Vec::new();
         for (own, worker) in addresses.iter().zip(&workers) {
             let worker = format!("127.0.0.1:{worker}");
@@ -211,10 +214,16 @@ async fn without_redis_nobody_has_the_queue_and_all_go_on_when_it_is_back() {
         }
     };
     assert_eq!(status.code(), Code::Unavailable);
-    let status = client.wait(&followed.name).await.err().expect("nobody has it");
+    let status = client
+        .wait(&followed.name)
+        .await
+        .err()
+        .expect("nobody has it");
     assert_eq!(status.code(), Code::Unavailable);
     assert!(ashlar_proto::retry::decode(status.details()).is_some());
     stores.redis.cont();
+    let name = followed.name.clone();
+    followed = again(async || client.wait(&name).await).await;
     let mut worker = farm.worker(1, hello("w1", 1)).await;
     worker.capacity(1);
     let assign = worker.work().await;

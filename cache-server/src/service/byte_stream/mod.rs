@@ -101,9 +101,7 @@ impl ByteStream for ByteStreamService {
             .parse()
             .map_err(|error| status::of_name(&error))?;
         let sender = Request::from_parts(metadata, extensions, ());
-        let view = self
-            .stores
-            .open_to_upload(&sender, &name.blob.instance)?;
+        let view = self.stores.open_to_upload(&sender, &name.blob.instance)?;
         check_blob_size(&name.blob.blob, self.max_blob)?;
         if is_there(&view, &name).await? {
             return Ok(there(&name));
@@ -129,9 +127,7 @@ impl ByteStream for ByteStreamService {
             .resource_name
             .parse()
             .map_err(|error| status::of_name(&error))?;
-        let view = self
-            .stores
-            .open_to_upload(&request, &name.blob.instance)?;
+        let view = self.stores.open_to_upload(&request, &name.blob.instance)?;
         let complete = is_there(&view, &name).await?;
         let committed = if complete {
             name.blob.blob.size

@@ -126,8 +126,12 @@ impl RedisQueue {
                 address: answer::text(answer.get(1))?,
                 left: Duration::from_micros(answer::count(at(2))?),
             }),
-            1 => Ok(Elected::Still { epoch: epoch(at(1))? }),
-            _ => Ok(Elected::New { epoch: epoch(at(1))? }),
+            1 => Ok(Elected::Still {
+                epoch: epoch(at(1))?,
+            }),
+            _ => Ok(Elected::New {
+                epoch: epoch(at(1))?,
+            }),
         }
     }
 

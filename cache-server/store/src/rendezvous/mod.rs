@@ -124,10 +124,7 @@ impl BlobStore for Rendezvous {
         self.far.missing(blobs)
     }
 
-    fn look<'a>(
-        &'a self,
-        blobs: &'a [CasDigest],
-    ) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
+    fn look<'a>(&'a self, blobs: &'a [CasDigest]) -> BoxFuture<'a, Result<Vec<CasDigest>, Fault>> {
         self.far.look(blobs)
     }
 

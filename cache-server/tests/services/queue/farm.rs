@@ -95,7 +95,10 @@ pub(crate) fn done_of(response: &reapi::ExecuteResponse) -> Done {
     let result = response.result.as_ref().expect("a result");
     let metadata = result.execution_metadata.as_ref().expect("metadata");
     let any = metadata.auxiliary_metadata.first().expect("an outcome");
-    assert!(any.type_url.ends_with("ashlar.farm.v1.WorkerMessage.Outcome.Done"));
+    assert!(
+        any.type_url
+            .ends_with("ashlar.farm.v1.WorkerMessage.Outcome.Done")
+    );
     Done::decode(&any.value[..]).expect("an outcome")
 }
 
@@ -128,11 +131,13 @@ impl Client {
     /// Uploads blobs.
     pub(crate) async fn upload(&self, blobs: &[Vec<u8>]) -> Result<(), Status> {
         use reapi::content_addressable_storage_client::ContentAddressableStorageClient;
-        let requests = blobs.iter().map(|bytes| reapi::batch_update_blobs_request::Request {
-            digest: Some(wire(&CasDigest::of(BLAKE3, bytes))),
-            data: bytes.clone().into(),
-            ..Default::default()
-        });
+        let requests = blobs
+            .iter()
+            .map(|bytes| reapi::batch_update_blobs_request::Request {
+                digest: Some(wire(&CasDigest::of(BLAKE3, bytes))),
+                data: bytes.clone().into(),
+                ..Default::default()
+            });
         let request = reapi::BatchUpdateBlobsRequest {
             instance_name: self.instance.clone(),
             digest_function: function_to_wire(BLAKE3).into(),
@@ -163,7 +168,10 @@ impl Client {
             ..Default::default()
         };
         let root = reapi::Directory {
-            files: vec![file("order", order.as_bytes()), file("placement", &placement)],
+            files: vec![
+                file("order", order.as_bytes()),
+                file("placement", &placement),
+            ],
             ..Default::default()
         };
         let command = reapi::Command {
@@ -237,7 +245,11 @@ impl Client {
             from,
             ..Default::default()
         };
-        let mut stream = self.farm().events(self.request(request)).await?.into_inner();
+        let mut stream = self
+            .farm()
+            .events(self.request(request))
+            .await?
+            .into_inner();
         let mut events = Vec::new();
         while let Some(some) = soon(stream.message()).await? {
             events.extend(some.events);
@@ -267,11 +279,7 @@ pub(crate) fn hello(id: &str, slots: u32) -> Hello {
 
 impl Worker {
     /// A worker over a connection.
-    pub(crate) async fn over(
-        channel: Channel,
-        hello: Hello,
-        token: &str,
-    ) -> Result<Self, Status> {
+    pub(crate) async fn over(channel: Channel, hello: Hello, token: &str) -> Result<Self, Status> {
         let (send, messages) = mpsc::unbounded_channel();
         let first = WorkerMessage {
             kind: Some(Kind::Hello(hello)),

@@ -32,7 +32,6 @@ pub(crate) async fn open(settings: Settings) -> Harness {
     Harness::with_queue(access, 0, Stores::shared, audit, Some(dispatch)).await
 }
 
-
 impl Client {
     pub(crate) async fn new(harness: &Harness) -> Self {
         Self::over(harness.channel().await)
@@ -49,11 +48,7 @@ impl Worker {
     }
 
     /// A worker that says hello with a token.
-    pub(crate) async fn with(
-        harness: &Harness,
-        hello: Hello,
-        token: &str,
-    ) -> Result<Self, Status> {
+    pub(crate) async fn with(harness: &Harness, hello: Hello, token: &str) -> Result<Self, Status> {
         Self::over(harness.worker_channel().await, hello, token).await
     }
 }

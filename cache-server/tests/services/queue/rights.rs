@@ -33,7 +33,11 @@ const CALLERS: [(&str, &str, &[Right]); 5] = [
     ("clib-0123456789abcdef", B, &[Right::Read, Right::Queue]),
     ("wora-0123456789abcdef", A, &[Right::Work]),
     ("worb-0123456789abcdef", B, &[Right::Work]),
-    ("lead-0123456789abcdef", "acme", &[Right::Read, Right::Admin]),
+    (
+        "lead-0123456789abcdef",
+        "acme",
+        &[Right::Read, Right::Admin],
+    ),
 ];
 
 /// The token of somebody.
@@ -139,14 +143,23 @@ async fn clients_queue_and_workers_work_and_neither_does_the_others() {
     let other = farm.client("clib", A).await;
     assert!(other.execute("RUN true").await.err().is_some_and(refused));
     assert!(other.wait(&followed.name).await.err().is_some_and(refused));
-    assert!(other.cancel(&followed.name).await.err().is_some_and(refused));
+    assert!(
+        other
+            .cancel(&followed.name)
+            .await
+            .err()
+            .is_some_and(refused)
+    );
     let events = other.events(&followed.name, 0).await;
     assert!(events.err().is_some_and(refused));
     let list = longrunning::ListOperationsRequest {
         name: format!("{A}/operations"),
         ..Default::default()
     };
-    let listed = other.operations().list_operations(other.request(list)).await;
+    let listed = other
+        .operations()
+        .list_operations(other.request(list))
+        .await;
     assert!(listed.err().is_some_and(refused));
     // A worker's token is good for nothing where clients come in.
     let disguised = Client {
@@ -170,7 +183,10 @@ async fn clients_queue_and_workers_work_and_neither_does_the_others() {
     // The worker of the team does it, and may store what it made where workers come in.
     let mut worker = farm.worker("wora", &[]).await.expect("welcome");
     let channel = farm.harness.worker_channel().await;
-    assert_eq!(store_result(channel.clone(), A, token("wora")).await, Code::Ok);
+    assert_eq!(
+        store_result(channel.clone(), A, token("wora")).await,
+        Code::Ok
+    );
     let code = store_result(channel.clone(), B, token("wora")).await;
     assert_eq!(code, Code::PermissionDenied);
     let lease = ashlar_proto::wire::ext::AcquireRequest {
@@ -191,9 +207,11 @@ async fn clients_queue_and_workers_work_and_neither_does_the_others() {
     assert!(assign.requester.contains("clia"), "{}", assign.requester);
     worker.done(&assign, "made");
     assert_eq!(&done_of(&followed.end().await).outcome[..], b"made");
-    assert!(farm.events().iter().any(|event| {
-        (event.what, event.outcome) == (What::Attach, Outcome::Done)
-    }));
+    assert!(
+        farm.events()
+            .iter()
+            .any(|event| { (event.what, event.outcome) == (What::Attach, Outcome::Done) })
+    );
 }
 
 #[tokio::test]
@@ -234,7 +252,10 @@ async fn a_worker_takes_work_of_its_own_namespaces_alone() {
     let request = longrunning::GetOperationRequest {
         name: followed.name.clone(),
     };
-    let found = client.operations().get_operation(client.request(request)).await;
+    let found = client
+        .operations()
+        .get_operation(client.request(request))
+        .await;
     assert!(!found.expect("known").into_inner().done);
 }
 
@@ -252,7 +273,10 @@ async fn others_cancel_nothing_and_those_who_look_after_the_cache_do() {
     assert!(listed.expect("a list").into_inner().builds.is_empty());
     lead.cancel(&followed.name).await.expect("cancelled");
     let end = followed.end().await;
-    assert_eq!(end.status.expect("a status").code, i32::from(Code::Cancelled));
+    assert_eq!(
+        end.status.expect("a status").code,
+        i32::from(Code::Cancelled)
+    );
 }
 
 #[tokio::test]
@@ -263,12 +287,18 @@ async fn capabilities_say_who_may_queue_and_how_urgent_it_may_be() {
             instance_name: instance.to_owned(),
         };
         let mut client = CapabilitiesClient::new(farm.harness.channel().await);
-        let answer = client.get_capabilities(with_token(request, token(name))).await;
+        let answer = client
+            .get_capabilities(with_token(request, token(name)))
+            .await;
         let capabilities = answer.expect("capabilities").into_inner();
         let execution = capabilities.execution_capabilities.expect("a queue");
         let priorities = execution.execution_priority_capabilities;
         let range = priorities.expect("priorities").priorities.remove(0);
-        (execution.exec_enabled, range.min_priority, range.max_priority)
+        (
+            execution.exec_enabled,
+            range.min_priority,
+            range.max_priority,
+        )
     };
     assert_eq!(of("clia", A).await, (true, 0, 100));
     assert_eq!(of("clia", B).await, (false, 0, 100));
@@ -304,7 +334,10 @@ async fn what_is_sealed_goes_to_the_worker_and_nowhere_else() {
         .expect("a session")
         .into_inner();
     soon(session.message()).await.expect("opened");
-    let mut followed = client.execute("RUN --mount=type=secret").await.expect("queued");
+    let mut followed = client
+        .execute("RUN --mount=type=secret")
+        .await
+        .expect("queued");
     let mut worker = farm.worker("wora", &[]).await.expect("welcome");
     let assign = worker.work().await;
     assert_eq!(&assign.sealed[..], SEALED.as_bytes());

@@ -53,15 +53,20 @@ async fn work_is_asked_for_and_done() {
     let late = client.events(&followed.name, events.len() as u64).await;
     assert!(late.expect("none").is_empty());
     // It can be looked at for a while.
-    let again = client.wait(&followed.name).await.expect("known").end().await;
-    assert_eq!(done_of(&again), done_of(&end_of(&client, &followed.name).await));
+    let again = client
+        .wait(&followed.name)
+        .await
+        .expect("known")
+        .end()
+        .await;
+    assert_eq!(
+        done_of(&again),
+        done_of(&end_of(&client, &followed.name).await)
+    );
 }
 
 /// How an operation that has ended did so.
-async fn end_of(
-    client: &Client,
-    name: &str,
-) -> ashlar_proto::wire::reapi::ExecuteResponse {
+async fn end_of(client: &Client, name: &str) -> ashlar_proto::wire::reapi::ExecuteResponse {
     let request = ashlar_proto::wire::longrunning::GetOperationRequest {
         name: name.to_owned(),
     };
@@ -117,7 +122,10 @@ async fn cancelling_ends_work_wherever_it_is() {
     let mut waiting = client.execute("RUN waits").await.expect("queued");
     client.cancel(&waiting.name).await.expect("cancelled");
     let end = waiting.end().await;
-    assert_eq!(end.status.expect("a status").code, i32::from(Code::Cancelled));
+    assert_eq!(
+        end.status.expect("a status").code,
+        i32::from(Code::Cancelled)
+    );
 
     let mut worker = Worker::attach(&harness, "w1", 1).await;
     let mut running = client.execute("RUN runs").await.expect("queued");
@@ -129,9 +137,39 @@ async fn cancelling_ends_work_wherever_it_is() {
     assert_eq!(Some(&cancel), assign.assignment.as_ref());
     worker.outcome(&cancel, OutcomeKind::Cancelled(Cancelled {}));
     let end = running.end().await;
-    assert_eq!(end.status.expect("a status").code, i32::from(Code::Cancelled));
-    let unknown = client.cancel("operations/0123456789abcdef0123456789abcdef").await;
+    assert_eq!(
+        end.status.expect("a status").code,
+        i32::from(Code::Cancelled)
+    );
+    let unknown = client
+        .cancel("operations/0123456789abcdef0123456789abcdef")
+        .await;
     assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn with_a_whole_build_goes_what_was_asked_for_in_it() {
+    let harness = open(Settings::default()).await;
+    let client = Client::new(&harness).await;
+    let mut whole = client.run("ashlar.build/1", "all").await.expect("queued");
+    let mut worker = Worker::attach(&harness, "w1", 1).await;
+    let build = worker.work().await;
+    let driver = Client::over(harness.worker_channel().await);
+    let mut part = driver.execute("RUN sleep").await.expect("queued");
+    let segment = worker.work().await;
+    client.cancel(&whole.name).await.expect("cancelled");
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        if let ToWorker::Cancel(cancel) = worker.next().await.expect("a message") {
+            worker.outcome(&cancel, OutcomeKind::Cancelled(Cancelled {}));
+            told.push(Some(cancel));
+        }
+    }
+    assert!(told.contains(&build.assignment) && told.contains(&segment.assignment));
+    for end in [whole.end().await, part.end().await] {
+        let code = end.status.expect("a status").code;
+        assert_eq!(code, i32::from(Code::Cancelled));
+    }
 }
 
 #[tokio::test]
@@ -150,16 +188,14 @@ async fn work_of_a_client_that_is_gone_ends_and_that_of_one_that_comes_again_doe
     tokio::time::sleep(Duration::from_millis(1500)).await;
     // A build that has somebody who waits for a part of it is not gone; a whole one never is.
     for name in [&names.0, &names.1, &whole] {
-        let request = ashlar_proto::wire::longrunning::GetOperationRequest {
-            name: name.clone(),
-        };
+        let request = ashlar_proto::wire::longrunning::GetOperationRequest { name: name.clone() };
         let found = client.operations().get_operation(request).await;
         assert!(!found.expect("known").into_inner().done, "{name}");
     }
     drop(again);
     tokio::time::sleep(Duration::from_millis(1500)).await;
     // The whole build keeps what it has asked for.
-    assert!(client.cancel(&whole).await.is_ok());
+    client.cancel(&whole).await.expect("still there");
 }
 
 #[tokio::test]
@@ -171,9 +207,8 @@ async fn work_that_nobody_waits_for_is_cancelled_after_a_while() {
     drop(gone);
     let end = soon(async {
         loop {
-            let request = ashlar_proto::wire::longrunning::GetOperationRequest {
-                name: name.clone(),
-            };
+            let request =
+                ashlar_proto::wire::longrunning::GetOperationRequest { name: name.clone() };
             let found = client.operations().get_operation(request).await;
             let found = found.expect("known").into_inner();
             if found.done {
@@ -183,7 +218,10 @@ async fn work_that_nobody_waits_for_is_cancelled_after_a_while() {
         }
     })
     .await;
-    assert_eq!(end.status.expect("a status").code, i32::from(Code::Cancelled));
+    assert_eq!(
+        end.status.expect("a status").code,
+        i32::from(Code::Cancelled)
+    );
 }
 
 #[tokio::test]
@@ -347,9 +385,8 @@ async fn what_is_missing_is_named_and_what_is_not_known_is_refused() {
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("ashlar.segment/1"), "{status:?}");
     let mut urgent = client.ask(blobs.last().expect("an action"));
-    urgent.get_mut().execution_policy = Some(ashlar_proto::wire::reapi::ExecutionPolicy {
-        priority: 101,
-    });
+    urgent.get_mut().execution_policy =
+        Some(ashlar_proto::wire::reapi::ExecutionPolicy { priority: 101 });
     client.upload(&blobs).await.expect("uploaded");
     let status = client.execution().execute(urgent).await;
     assert_eq!(status.expect_err("too high").code(), Code::InvalidArgument);
@@ -387,7 +424,12 @@ async fn why_it_waits_is_said() {
         operation: followed.name.clone(),
         ..Default::default()
     };
-    let mut events = client.farm().events(request).await.expect("events").into_inner();
+    let mut events = client
+        .farm()
+        .events(request)
+        .await
+        .expect("events")
+        .into_inner();
     let first = soon(events.message()).await.expect("events").expect("some");
     let Some(event::Kind::Queued(queued)) = &first.events[0].kind else {
         panic!("{first:?}");

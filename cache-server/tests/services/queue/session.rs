@@ -34,7 +34,9 @@ impl Session {
         let first = SessionRequest { kind: Some(first) };
         send.send(first).expect("sent");
         let request = client.request(UnboundedReceiverStream::new(messages));
-        let session = soon(client.farm().session(request)).await.expect("a session");
+        let session = soon(client.farm().session(request))
+            .await
+            .expect("a session");
         let mut session = Self {
             send,
             messages: session.into_inner(),
@@ -56,7 +58,9 @@ impl Session {
             channel,
             data: data.as_bytes().to_vec().into(),
         });
-        self.send.send(SessionRequest { kind: Some(data) }).expect("sent");
+        self.send
+            .send(SessionRequest { kind: Some(data) })
+            .expect("sent");
     }
 
     fn end(&self, channel: u64) {
@@ -64,7 +68,9 @@ impl Session {
             channel,
             error: String::new(),
         });
-        self.send.send(SessionRequest { kind: Some(end) }).expect("sent");
+        self.send
+            .send(SessionRequest { kind: Some(end) })
+            .expect("sent");
     }
 }
 
@@ -88,7 +94,10 @@ async fn a_step_speaks_to_the_clients_agent() {
     let harness = open(Settings::default()).await;
     let client = Client::new(&harness).await;
     let mut session = Session::open(&client, "").await;
-    let _followed = client.execute("RUN --mount=type=ssh").await.expect("queued");
+    let _followed = client
+        .execute("RUN --mount=type=ssh")
+        .await
+        .expect("queued");
     let mut worker = Worker::attach(&harness, "w1", 1).await;
     let assignment = worker.work().await.assignment.expect("an assignment");
     open_channel(&worker, &assignment, 7);
@@ -100,7 +109,10 @@ async fn a_step_speaks_to_the_clients_agent() {
     let ToClient::Data(data) = session.next().await.expect("data") else {
         panic!("another message");
     };
-    assert_eq!((data.channel, &data.data[..]), (channel.channel, &b"sign this"[..]));
+    assert_eq!(
+        (data.channel, &data.data[..]),
+        (channel.channel, &b"sign this"[..])
+    );
     session.data(channel.channel, "signed");
     let ToWorker::Data(data) = worker.next().await.expect("data") else {
         panic!("another message");
@@ -131,7 +143,10 @@ async fn a_step_speaks_to_the_clients_agent() {
 async fn channels_end_with_either_side_and_are_refused_without_a_client() {
     let harness = open(Settings::default()).await;
     let client = Client::new(&harness).await;
-    let _followed = client.execute("RUN --mount=type=ssh").await.expect("queued");
+    let _followed = client
+        .execute("RUN --mount=type=ssh")
+        .await
+        .expect("queued");
     let mut worker = Worker::attach(&harness, "w1", 1).await;
     let assignment = worker.work().await.assignment.expect("an assignment");
     open_channel(&worker, &assignment, 1);
@@ -139,14 +154,20 @@ async fn channels_end_with_either_side_and_are_refused_without_a_client() {
         ToWorker::End(end) => end,
         other => panic!("{other:?}"),
     };
-    assert!(ended(&mut worker).await.error.contains("client"), "nobody is there");
+    assert!(
+        ended(&mut worker).await.error.contains("client"),
+        "nobody is there"
+    );
     let mut session = Session::open(&client, "").await;
     open_channel(&worker, &assignment, 2);
     session.next().await.expect("a channel");
     // The client comes again: its old connection and the channels in it are over.
     let mut again = Session::open(&client, "").await;
     assert_eq!(ended(&mut worker).await.channel, 2);
-    assert_eq!(session.next().await.expect_err("over").code(), Code::Aborted);
+    assert_eq!(
+        session.next().await.expect_err("over").code(),
+        Code::Aborted
+    );
     open_channel(&worker, &assignment, 3);
     again.next().await.expect("a channel");
     drop(worker);
@@ -161,7 +182,10 @@ async fn a_client_that_does_not_read_loses_the_channel_and_not_the_farm() {
     let harness = open(Settings::default()).await;
     let client = Client::new(&harness).await;
     let session = Session::open(&client, "").await;
-    let mut followed = client.execute("RUN --mount=type=ssh").await.expect("queued");
+    let mut followed = client
+        .execute("RUN --mount=type=ssh")
+        .await
+        .expect("queued");
     let mut worker = Worker::attach(&harness, "w1", 1).await;
     let assign = worker.work().await;
     let assignment = assign.assignment.clone().expect("an assignment");
