@@ -13,7 +13,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn text(name: &str) -> String {
-    fs::read_to_string(example(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    fs::read_to_string(example(name)).expect(name)
 }
 
 #[test]
