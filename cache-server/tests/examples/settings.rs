@@ -35,6 +35,7 @@ impl Machine {
                 "admins",
                 "builders",
                 "developers",
+                "worker-token",
             ] {
                 let file = format!("{}/{name}", machine.at(place));
                 fs::write(file, format!("the-token-of-{name}\n")).expect("written");
@@ -249,7 +250,7 @@ fn the_image_has_the_program_and_its_ports() {
         .lines()
         .find_map(|line| line.strip_prefix("EXPOSE "));
     let exposed: Vec<_> = exposed.expect("EXPOSE").split(' ').collect();
-    assert_eq!(exposed, ["8980", "8981", "8982"]);
+    assert_eq!(exposed, ["8980", "8981", "8982", "8983"]);
     assert!(dockerfile.contains("ENTRYPOINT [\"/usr/local/bin/ashlar-cache\"]"));
     for copied in dockerfile
         .lines()

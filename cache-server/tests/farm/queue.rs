@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ashlar_proto::wire::farm;
 use ashlar_proto::wire::farm::queue_message::Kind as ToWorker;
-use ashlar_test_support::registry::free_port;
+use ashlar_test_support::redis::free_port;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
