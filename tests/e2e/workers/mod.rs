@@ -9,6 +9,7 @@ mod failing;
 mod faults;
 mod placement;
 mod secrets;
+mod servers;
 mod stopping;
 
 use std::path::PathBuf;

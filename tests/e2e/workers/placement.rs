@@ -9,7 +9,7 @@ use super::barrier::Barrier;
 use super::{Client, Site, local_digest, local_digest_with, noise};
 
 /// Four stages that know nothing of each other, and one that takes from all.
-fn stages(context: &Context, commands: &[String]) {
+pub(super) fn stages(context: &Context, commands: &[String]) {
     let busybox = bases::busybox().reference();
     let mut text = String::new();
     for (number, command) in commands.iter().enumerate() {
