@@ -13,11 +13,7 @@ use crate::shared::{self, CacheFlags};
 
 /// Sets the tools out, with the shared caches that the environment or the configuration file
 /// names. Nothing is removed from the store while they are there.
-pub fn open(
-    home: Home,
-    settings: &Settings,
-    warnings: WarningSink,
-) -> Result<Workshop, CliError> {
+pub fn open(home: Home, settings: &Settings, warnings: WarningSink) -> Result<Workshop, CliError> {
     open_with(home, settings, warnings, CacheFlags::default())
 }
 
