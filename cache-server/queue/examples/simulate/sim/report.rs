@@ -147,7 +147,10 @@ impl fmt::Display for Report {
             100.0 * self.moved_part(),
             percent(self.local, self.executions)
         )?;
-        let mean = self.fairness.iter().sum::<f64>() / (self.fairness.len() as f64).max(1.0);
+        let mean = match self.fairness.len() {
+            0 => 1.0,
+            minutes => self.fairness.iter().sum::<f64>() / minutes as f64,
+        };
         writeln!(
             f,
             "| fairness between namespaces that wait (Jain, minutes): mean, least, minutes | {mean:.3}, {:.3}, {} |",
