@@ -208,8 +208,7 @@ impl GrpcChannel {
         })
     }
 
-    /// Whether calls say that what the server notes of blobs is [doubted](crate::doubted). Shared by
-    /// all clones.
+    /// Whether calls say that what the server notes of blobs is [doubted]. Shared by all clones.
     pub const fn doubt(&self) -> &Arc<AtomicBool> {
         &self.doubt
     }
