@@ -110,13 +110,16 @@ impl Fresh {
     }
 }
 
+/// What is built here, and what remotely, and its Dockerfile.
+type Work = (&'static str, &'static str, fn(&Fresh) -> PathBuf);
+
 fn steps(site: &Site) -> Vec<Case<'_>> {
     let fresh = Fresh::new(site);
     let farm: Rc<OnceCell<Farm>> = Rc::default();
     let here = site.ashlar();
     let away = site.ashlar();
     let mut cases = Vec::new();
-    let works: [(&'static str, &'static str, fn(&Fresh) -> PathBuf); 3] = [
+    let works: [Work; 3] = [
         ("here, 1 step", "remote, 1 step", |fresh| fresh.chain(1)),
         ("here, 21 steps", "remote, 21 steps", |fresh| {
             fresh.chain(STEPS)
