@@ -94,7 +94,8 @@ fn work_goes_where_its_layers_are() {
         .context
         .dockerfile(&text)
         .file("big", noise(12, 20_000_000));
-    client.image(&[]);
+    let (_, output) = client.image(&[]);
+    output.success();
     let received = |site: &Site| {
         let bytes = |worker: &Worker| worker.machine().unwrap().bytes().1;
         site.workers.iter().map(bytes).collect::<Vec<u64>>()
@@ -123,7 +124,8 @@ fn only_what_the_farm_lacks_of_a_context_is_sent() {
             .context
             .file(&format!("files/{number}"), noise(number, 2_000));
     }
-    client.image(&[]);
+    let (_, output) = client.image(&[]);
+    output.success();
     let first = wire.passed();
     assert!(first.up > 3_500_000, "{first:?}");
     client.context.file("files/777", noise(9_999_999, 2_000));
