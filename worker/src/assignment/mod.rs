@@ -6,7 +6,7 @@
 //! | `segment` | some steps of a build |
 //! | `delivery` | an image made of results, to registries |
 //! | `build` | a whole build |
-//! | [`bench`] | what all of them work with |
+//! | [`mod@bench`] | what all of them work with |
 //! | [`contexts`], [`blobs`] | what the client has sent: files that steps copy, layers of bases |
 //! | [`secrets`], [`agents`] | what the client gives to steps and to nobody else |
 //! | [`watch`] | what happens, as the farm hears of it |
