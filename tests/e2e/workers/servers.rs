@@ -139,30 +139,6 @@ fn slow(context: &Context) {
 }
 
 #[test]
-fn builds_go_on_when_any_server_dies() {
-    let test = "workers::servers::builds_go_on_when_any_server_dies";
-    let Some(mut farm) = Servers::start(test, 2) else {
-        return;
-    };
-    let right = local_digest(slow);
-    // One of the two leads the queue, and each dies once.
-    for victim in 0..2 {
-        let client = farm.client();
-        slow(&client.context);
-        let layout = client.layout_option();
-        let build = client.build(&["-o", &layout, "--no-cache"]);
-        let mut build = build.timeout(std::time::Duration::from_secs(90)).start();
-        build.wait_for_output("begun");
-        farm.servers[victim].kill();
-        let output = build.wait();
-        output.success();
-        assert_eq!(client.digest(), right, "{output}");
-        farm.servers[victim].launch();
-    }
-    farm.end();
-}
-
-#[test]
 fn builds_go_on_when_redis_is_started_again() {
     let test = "workers::servers::builds_go_on_when_redis_is_started_again";
     let Some(mut farm) = Servers::start(test, 2) else {
