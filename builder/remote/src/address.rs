@@ -1,7 +1,9 @@
 //! How a farm is named: as a cache is (`grpc://HOST:PORT,instance=NAME,token-file=FILE,…`), and with
 //! `,farm-key=KEY` for the public keys that secrets are sealed to, instead of those that the farm
-//! names itself: the key, or a file that has it.
+//! names itself: the key, or a file that has it. `,label=NAME=VALUE` asks for workers that have that
+//! label.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -16,6 +18,20 @@ pub struct FarmSpec {
     pub server: CacheSpec,
     /// Whom secrets are sealed to; whoever the farm says if there is none.
     pub keys: Vec<KeySource>,
+    /// What its workers must have beyond platform and isolation.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What workers find out themselves, and builds ask for by themselves.
+const NO_LABELS: [&str; 4] = ["os", "arch", "variant", "isolation"];
+
+/// A label: `NAME=VALUE`, as workers have it.
+pub fn label(text: &str) -> Result<(String, String), FarmAddressError> {
+    let label = text.split_once('=').filter(|(name, value)| {
+        !name.is_empty() && !value.is_empty() && !NO_LABELS.contains(name)
+    });
+    let (name, value) = label.ok_or_else(|| FarmAddressError::Label(text.to_owned()))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Where a public key is.
@@ -41,9 +57,14 @@ pub enum FarmAddressError {
     /// An option that is not known, or without value.
     #[error(
         "`{0}` is no option of a farm: they are instance=NAME, token-file=FILE, token-env=VAR, \
-         ca=FILE, cert=FILE with key=FILE, and farm-key=KEY or FILE"
+         ca=FILE, cert=FILE with key=FILE, label=NAME=VALUE, and farm-key=KEY or FILE"
     )]
     Option(String),
+    /// A label is none.
+    #[error(
+        "`{0}` is no label of workers: write label=NAME=VALUE; platforms are asked for with --platform"
+    )]
+    Label(String),
     /// A key is none.
     #[error("farm-key: {0}")]
     Key(#[from] KeyError),
@@ -80,10 +101,15 @@ impl FromStr for FarmSpec {
 
     fn from_str(text: &str) -> Result<Self, FarmAddressError> {
         let mut keys = Vec::new();
+        let mut labels = BTreeMap::new();
         let mut rest = Vec::new();
         for part in text.split(',') {
             match part.split_once('=') {
                 Some(("farm-key", key)) if !key.is_empty() => keys.push(key.parse()?),
+                Some(("label", text)) => {
+                    let (name, value) = label(text)?;
+                    labels.insert(name, value);
+                }
                 Some(("mode", _)) => return Err(FarmAddressError::OfCache("mode")),
                 Some(("mounts", _)) => return Err(FarmAddressError::OfCache("mounts")),
                 _ => rest.push(part),
@@ -91,7 +117,11 @@ impl FromStr for FarmSpec {
         }
         let mut server: CacheSpec = rest.join(",").parse()?;
         server.mode = Mode::Read;
-        Ok(Self { server, keys })
+        Ok(Self {
+            server,
+            keys,
+            labels,
+        })
     }
 }
 
@@ -113,6 +143,10 @@ mod tests {
             spec.keys,
             [KeySource::Key(key), KeySource::File("/k.pub".into())]
         );
+        let spec: FarmSpec = "grpc://a,label=gpu=yes,label=disk=a=b".parse().unwrap();
+        let labels = [("disk", "a=b"), ("gpu", "yes")];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(spec.labels, BTreeMap::from(labels));
     }
 
     #[test]
@@ -123,6 +157,8 @@ mod tests {
             ("grpc://a,mounts=x", "`mounts`"),
             ("grpc://a,colour=red", "`colour=red` is no option of a farm"),
             ("grpc://a,farm-key=", "farm-key=KEY"),
+            ("grpc://a,label=gpu", "`gpu` is no label"),
+            ("grpc://a,label=arch=arm64", "--platform"),
             ("grpc://a,farm-key=ashlar-farm-key-v1-x", "farm-key"),
         ] {
             let error = text.parse::<FarmSpec>().unwrap_err().to_string();

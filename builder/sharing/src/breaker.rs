@@ -198,6 +198,14 @@ impl Question<'_> {
         self.breaker.answered();
     }
 
+    /// There was no answer, and the question is put again until there is one. Tells the user, if it
+    /// is news.
+    pub fn waits(mut self, fault: &Fault) {
+        self.told = true;
+        let text = format!("it does not answer, and the build waits for it: {}", reasons(fault));
+        self.breaker.tell(Trouble::Unreachable, &text);
+    }
+
     /// Something went wrong. Tells the user, if it is news.
     pub fn failed(mut self, purpose: Use, fault: &Fault) {
         self.told = true;

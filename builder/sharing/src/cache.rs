@@ -28,6 +28,11 @@ const PORTABLE: Duration = Duration::from_secs(300);
 const MOST_OTHERS: usize = 4;
 /// How long the answer to a question may take for which a build waits.
 pub const ANSWER: Duration = Duration::from_secs(3);
+/// How long a build waits for a cache that it cannot do without.
+const NEEDED: Duration = Duration::from_secs(60);
+/// So long it is waited before such a cache is asked again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A cache that a build uses.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ pub struct Cache {
     /// Whether the server turned out to keep no leases.
     leaseless: AtomicBool,
     portable: bool,
+    needed: bool,
     mounts: Vec<String>,
     trust: Arc<Trust>,
     /// Whether blobs were not there that its results name.
@@ -77,6 +83,7 @@ impl Cache {
             writing: Pace::default(),
             leaseless: AtomicBool::new(false),
             portable: false,
+            needed: false,
             mounts: Vec::new(),
             trust: Arc::default(),
             lost: AtomicBool::new(false),
@@ -190,6 +197,16 @@ impl Cache {
         }
     }
 
+    /// The same as a cache that the build cannot do without: while it does not answer, whoever asks
+    /// waits and asks again, for a minute at most.
+    #[must_use]
+    pub fn needed(self) -> Self {
+        Self {
+            needed: true,
+            ..self
+        }
+    }
+
     /// Whether it is no server.
     pub const fn is_portable(&self) -> bool {
         self.portable
@@ -210,6 +227,7 @@ impl Cache {
         else {
             return true;
         };
+        let closing = &closing;
         let closed = self.ask(
             Use::Write,
             PORTABLE,
@@ -260,21 +278,36 @@ impl Cache {
     /// Asks the cache. `None` if it is not to be asked, or did not answer, of which the user is
     /// told; else its answer, which may be that it has not what was asked for.
     ///
-    /// The answer must come within `limit`, connecting not counted.
+    /// The answer must come within `limit`, connecting not counted. A cache that is
+    /// [needed](Self::needed) may be asked more than once.
     pub async fn ask<T, A: Future<Output = Result<T, Fault>> + Send>(
         &self,
         purpose: Use,
         limit: Duration,
-        question: impl FnOnce(Service) -> A + Send,
+        question: impl Fn(Service) -> A + Send + Sync,
     ) -> Option<Result<T, Fault>> {
-        let asked = self.breaker.ask(purpose)?;
-        let outcome = match self.open().await {
-            Err(fault) => Err(fault),
-            Ok(service) => timeout(limit, question(service.clone()))
-                .await
-                .unwrap_or_else(|_| Err(silent(limit))),
-        };
-        self.settle(asked, purpose, outcome)
+        let begin = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let asked = self.breaker.ask(purpose)?;
+            let outcome = match self.open().await {
+                Err(fault) => Err(fault),
+                Ok(service) => timeout(limit, question(service.clone()))
+                    .await
+                    .unwrap_or_else(|_| Err(silent(limit))),
+            };
+            match outcome {
+                Err(fault) if self.is_waited_for(&fault, begin) => asked.waits(&fault),
+                outcome => return self.settle(asked, purpose, outcome),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Whether a question that was put first at `begin` is put again.
+    fn is_waited_for(&self, fault: &Fault, begin: Instant) -> bool {
+        self.needed && fault.kind == FaultKind::Unavailable && begin.elapsed() < NEEDED
     }
 
     /// Notes that it lacks blobs that its results name. From now on it has to look for all that it
@@ -297,29 +330,25 @@ impl Cache {
         &self,
         purpose: Use,
         bytes: u64,
-        question: impl FnOnce(Service) -> A + Send,
+        question: impl Fn(Service) -> A + Send + Sync,
     ) -> Option<Result<T, Fault>> {
         let pace = match purpose {
             Use::Read => &self.reading,
             Use::Write => &self.writing,
         };
         let transfer = pace.begin(bytes).await;
-        let asked = self.breaker.ask(purpose)?;
         let limit = if self.portable {
             PORTABLE
         } else {
             transfer.limit()
         };
-        let outcome = match self.open().await {
-            Err(fault) => Err(fault),
-            Ok(service) => timeout(limit, question(service.clone()))
-                .await
-                .unwrap_or_else(|_| Err(silent(limit))),
-        };
-        if outcome.is_ok() {
+        let begin = Instant::now();
+        let outcome = self.ask(purpose, limit, question).await?;
+        // One that was waited for says nothing of how fast it is.
+        if outcome.is_ok() && begin.elapsed() <= limit {
             transfer.done();
         }
-        self.settle(asked, purpose, outcome)
+        Some(outcome)
     }
 
     fn settle<T>(

@@ -188,9 +188,10 @@ impl Drop for HeldLease {
         let (key, token) = (std::mem::take(&mut self.key), self.lease.token.clone());
         // If the process ends first, the lease runs out.
         let release = async move {
+            let (key, token) = (&key, &token);
             let asked = cache.ask(Use::Write, ANSWER, |service| async move {
                 match &service.extension {
-                    Some(extension) => extension.release(&key, &token).await,
+                    Some(extension) => extension.release(key, token).await,
                     None => Ok(()),
                 }
             });

@@ -215,10 +215,10 @@ async fn ask(cache: &Cache, keys: Vec<StepKey>) -> Option<Answer> {
     if !cache.mode().reads() || keys.is_empty() {
         return None;
     }
-    let instance = cache.instance().to_owned();
+    let (instance, keys) = (cache.instance(), keys.as_slice());
     let signed = cache.trust().demands();
     let asked = cache.ask(Use::Read, ANSWER, |service| async move {
-        look_up(&service, &instance, &keys, signed).await
+        look_up(&service, instance, keys, signed).await
     });
     let answer = asked.await?.ok()?;
     if let Some(why) = &answer.wrong {

@@ -69,8 +69,9 @@ async fn is_gone(cache: &Cache, copy: &SharedLayer) -> Option<bool> {
     };
     let chunks = ChunkList::read(&trees, function).ok()?;
     let chunks = [chunks.headers, chunks.contents].concat();
+    let chunks = chunks.as_slice();
     let asked = cache.ask(Use::Read, ANSWER, |service| async move {
-        service.blobs.missing(&chunks).await
+        service.blobs.missing(chunks).await
     });
     Some(!asked.await?.ok()?.is_empty())
 }

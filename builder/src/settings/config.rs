@@ -20,13 +20,14 @@
 //! url = "grpcs://farm.example.com:443"
 //! instance = "main"             # and token_file, token_env, ca, cert, key as above
 //! farm_keys = ["farm.pub"]      # whom secrets are sealed to: keys, or files with them
+//! labels = ["gpu=yes"]          # what its workers must have
 //! ```
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ashlar_remote::address::{FarmSpec, KeySource};
+use ashlar_remote::address::{FarmSpec, KeySource, label};
 use ashlar_sharing::address::{CacheSpec, instance_name};
 use ashlar_telemetry::Collector;
 use serde::Deserialize;
@@ -76,6 +77,8 @@ struct Remote {
     key: Option<PathBuf>,
     #[serde(default)]
     farm_keys: Vec<String>,
+    #[serde(default)]
+    labels: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -162,8 +165,12 @@ impl Remote {
                 key @ KeySource::Key(_) => key,
             })
         });
+        let labels = self.labels.iter().map(|text| label(text));
         Ok(FarmSpec {
             keys: keys.collect::<Result<_, _>>()?,
+            labels: labels
+                .collect::<Result<_, _>>()
+                .map_err(|error| format!("labels: {error}"))?,
             server: server.spec(directory)?,
         })
     }
@@ -239,7 +246,7 @@ mod tests {
         let key = "ashlar-farm-key-v1-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let text = format!(
             "[remote]\nurl = 'grpc://farm:1'\ninstance = 'x'\ntoken_file = 't'\n\
-             farm_keys = ['farm.pub', '{key}']"
+             farm_keys = ['farm.pub', '{key}']\nlabels = ['gpu=yes']"
         );
         let farm = parse(&text).unwrap().remote.unwrap();
         assert_eq!(farm.server.name(), "grpc://farm:1,instance=x");
@@ -247,6 +254,7 @@ mod tests {
         assert_eq!(farm.server.token_file, Some("/etc/ashlar/t".into()));
         let file = KeySource::File("/etc/ashlar/farm.pub".into());
         assert_eq!(farm.keys, [file, key.parse().unwrap()]);
+        assert_eq!(farm.labels.get("gpu").map(String::as_str), Some("yes"));
     }
 
     #[test]
@@ -255,6 +263,7 @@ mod tests {
             ("caches = []", "caches"),
             ("[[cache]]\nurl = 'http://x'", "http://x"),
             ("[[cache]]\nurl = 'grpc://x'\nmode = 'rw'", "rw"),
+            ("[remote]\nurl = 'grpc://x'\nlabels = ['gpu']", "labels"),
             ("[[cache]]\nurl = 'grpc://x'\ntoken = 's'", "token"),
             ("[[cache]]\ninstance = 'x'", "url"),
             ("[[cache]]\nurl = 'grpc://x'\ninstance = 'blobs'", "blobs"),

@@ -36,7 +36,16 @@ pub struct CacheFlags<'a> {
     /// Whether results are looked up and sent: other commands only fetch layers.
     pub is_build: bool,
     /// The farm that the build runs on: its cache is the only one.
-    pub farm: Option<&'a CacheSpec>,
+    pub farm: Option<FarmCache<'a>>,
+}
+
+/// The cache of a farm.
+#[derive(Debug, Clone, Copy)]
+pub struct FarmCache<'a> {
+    /// Where it is.
+    pub server: &'a CacheSpec,
+    /// Whether the build cannot go on without it.
+    pub is_needed: bool,
 }
 
 /// Sets the caches of a command out: those of the flags, and servers, if no flag names one, of the
@@ -60,10 +69,12 @@ pub fn open(
         warnings: Arc::clone(warnings),
     };
     let specs = match flags.farm {
-        Some(farm) => vec![farm.clone()],
+        Some(farm) => vec![farm.server.clone()],
         None => settings.caches(flags.servers)?,
     };
+    let is_needed = flags.farm.is_some_and(|farm| farm.is_needed);
     let trusting = |cache: Cache| {
+        let cache = if is_needed { cache.needed() } else { cache };
         let origin = cache.origin();
         let trust = proof.policy.of(&origin.address, &origin.instance);
         Arc::new(cache.trusting(Arc::clone(trust)))

@@ -222,11 +222,14 @@ pub struct Failure {
 
 impl fmt::Display for Poison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let workers = match self.failures.len() {
+            1 => "a worker".to_owned(),
+            several => format!("{several} workers"),
+        };
         write!(
             f,
-            "`{}` failed on {} workers, not by a step of its own",
-            self.name,
-            self.failures.len()
+            "`{}` failed on {workers}, not by a step of its own",
+            self.name
         )?;
         for (at, failure) in self.failures.iter().enumerate() {
             let sign = if at == 0 { ": " } else { "; " };

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body::Frame;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::server::NamedService;
@@ -24,8 +25,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
 
-use super::clients::SOON;
-use super::{Dispatch, Place};
+use super::clients::{SOON, moved};
+use super::{Dispatch, Leader, Place};
 use crate::auth::{Caller, Grant, Right, Rights};
 use crate::limits;
 use crate::status::later;
@@ -123,12 +124,13 @@ impl Forward {
     /// Passes a request on, and the answer back.
     async fn pass(
         &self,
-        address: &Arc<str>,
+        leader: &Leader,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::internal("a request of nobody"))?;
         let peer = request.extensions().get::<Peer>().cloned();
+        let address = &leader.address;
         let channel = self.channel(address)?;
         let headers = request.headers_mut();
         let who =
@@ -144,15 +146,20 @@ impl Forward {
         bearer.set_sensitive(true);
         headers.insert("authorization", bearer);
         let answer = async { channel.ready_oneshot().await?.call(request).await };
-        let answer = answer.await.map_err(|error| {
-            tracing::debug!(%address, "the server that has the queue is not reached: {error}");
-            unreachable(address)
-        })?;
+        let answer = tokio::select! {
+            answer = answer => answer.map_err(|error| {
+                tracing::debug!(%address, "the server that has the queue is not reached: {error}");
+                unreachable(address)
+            })?,
+            () = leader.over.cancelled() => return Err(moved()),
+        };
+        let over = leader.over.clone().cancelled_owned();
         let address = address.clone();
         Ok(answer.map(|body| {
             Body::new(Answer {
                 body,
                 address,
+                over: Box::pin(over),
                 is_over: false,
             })
         }))
@@ -163,7 +170,19 @@ impl Forward {
 struct Answer {
     body: Body,
     address: Arc<str>,
+    /// Another server has the queue.
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
     is_over: bool,
+}
+
+impl Answer {
+    /// Ends it with a word to whoever reads it.
+    fn end(&mut self, why: &Status) -> Result<Frame<Bytes>, Status> {
+        self.is_over = true;
+        let mut trailers = HeaderMap::new();
+        why.add_header(&mut trailers)?;
+        Ok(Frame::trailers(trailers))
+    }
 }
 
 impl http_body::Body for Answer {
@@ -177,14 +196,15 @@ impl http_body::Body for Answer {
         if self.is_over {
             return Poll::Ready(None);
         }
+        if self.over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(self.end(&moved())));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(match frame {
             Some(Err(error)) => {
                 tracing::debug!(address = %self.address, "an answer broke off: {error}");
-                self.is_over = true;
-                let mut trailers = HeaderMap::new();
-                let said = unreachable(&self.address).add_header(&mut trailers);
-                Some(said.map(|()| Frame::trailers(trailers)))
+                let why = unreachable(&self.address);
+                Some(self.end(&why))
             }
             other => other,
         })
@@ -235,8 +255,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.dispatch.elsewhere() {
-            Some((Place::At(address), forward)) => Box::pin(async move {
-                let answer = forward.pass(&address, request).await;
+            Some((Place::At(leader), forward)) => Box::pin(async move {
+                let answer = forward.pass(&leader, request).await;
                 Ok(answer.unwrap_or_else(Status::into_http))
             }),
             // While it is nowhere, the service says so.

@@ -17,7 +17,7 @@ use super::clients::moved;
 use super::counts::Tally;
 use super::dispatcher::{Dispatcher, Start};
 use super::journal::{Journal, Taken};
-use super::{Dispatch, Place};
+use super::Dispatch;
 
 /// A server that says nothing for so long does not lead any more.
 const TERM: Duration = Duration::from_secs(6);
@@ -98,7 +98,7 @@ impl Candidate {
                             // Another one may fare better.
                             let _unheard = timeout(ANSWER, self.queue.resign(&token)).await;
                             token = self.token();
-                            dispatch.follow(Place::Nowhere);
+                            dispatch.wonder();
                             LOOK
                         }
                     }
@@ -109,13 +109,13 @@ impl Candidate {
                         dispatch.leave(&moved());
                         token = self.token();
                     }
-                    dispatch.follow(Place::At(address.into()));
+                    dispatch.follow(&address);
                     left.clamp(Duration::from_millis(50), LOOK)
                 }
                 (Err(fault), _) => {
                     self.say("it is not known who has the queue", &fault);
                     if term.is_none() {
-                        dispatch.follow(Place::Nowhere);
+                        dispatch.wonder();
                     }
                     LOOK
                 }

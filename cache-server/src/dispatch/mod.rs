@@ -60,12 +60,21 @@ use leader::Candidate;
 const RESIGN: Duration = Duration::from_secs(3);
 
 /// Where the queue is, if it is not here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Place {
     /// At another server.
-    At(Arc<str>),
+    At(Leader),
     /// Nobody has it, as far as is known.
     Nowhere,
+}
+
+/// A server that has the queue.
+#[derive(Debug, Clone)]
+pub struct Leader {
+    /// Where it is reached.
+    pub address: Arc<str>,
+    /// Another one has the queue.
+    pub over: CancellationToken,
 }
 
 /// The queue, wherever it is.
@@ -115,13 +124,34 @@ impl Dispatch {
 
     /// The queue is here from now on.
     fn lead(&self, dispatcher: Arc<Dispatcher>) {
-        self.there.store(None);
         self.here.store(Some(dispatcher));
+        self.is_at(None);
     }
 
-    /// The queue is elsewhere.
-    fn follow(&self, place: Place) {
-        self.there.store(Some(Arc::new(place)));
+    /// Another server has the queue.
+    fn follow(&self, address: &str) {
+        if let Some(Place::At(known)) = self.there.load().as_deref()
+            && *known.address == *address
+        {
+            return;
+        }
+        self.is_at(Some(Place::At(Leader {
+            address: address.into(),
+            over: CancellationToken::new(),
+        })));
+    }
+
+    /// It is not known who has the queue: what was passed on goes on.
+    fn wonder(&self) {
+        self.there.store(Some(Arc::new(Place::Nowhere)));
+    }
+
+    /// What was passed on to a server that does not have the queue any more ends: such a server may
+    /// not say so itself.
+    fn is_at(&self, place: Option<Place>) {
+        if let Some(Place::At(before)) = self.there.swap(place.map(Arc::new)).as_deref() {
+            before.over.cancel();
+        }
     }
 
     /// The queue is not here any more: streams end.

@@ -1,11 +1,12 @@
 //! Workers are killed and frozen, cables are pulled, the server is started again, and clients leave
 //! and come back, while they build. All of it follows from a seed.
 //!
-//! - Every build that is let go on ends in a time that is bounded: with the image that is built on
-//!   one machine, or with an error that says what of the farm failed, after which the next one does it.
+//! - Every build that is let go on ends in a time that is bounded, with the image that is built on
+//!   one machine.
 //! - When all is calm again every worker is ready by itself, and a build runs nothing.
 //!
-//! `make remote-faults RUNS=300` runs many seeds; a failure tells how to run its seed again.
+//! Once with one server, and once with two over Redis and S3. `make remote-faults RUNS=300` runs many
+//! seeds; a failure tells how to run its seed again.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,18 +14,20 @@ use std::thread;
 use std::time::Duration;
 
 use ashlar_test_support::bases;
+use ashlar_test_support::cache_server::CacheServer;
 use ashlar_test_support::command::Running;
 use ashlar_test_support::context::Context;
 use ashlar_test_support::numbers::Numbers;
+use ashlar_test_support::redis::server::RedisServer;
 use ashlar_test_support::seeds::Seeds;
+use ashlar_test_support::worker::Worker;
 use rustix::process::Signal;
 
+use super::servers::Servers;
 use super::{Client, Site, local_digest, noise};
 
-const TEST: &str = "workers::faults::whatever_happens_to_workers";
-
 /// Seeds that every run of the tests runs.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 2;
 
 /// Seeds that run at once. They wait as much as they work.
 const AT_ONCE: u64 = 2;
@@ -86,8 +89,8 @@ struct Building {
 }
 
 impl Building {
-    fn start(site: &Site, image: u64) -> Self {
-        let client = site.client();
+    fn start(farm: &impl Farm, image: u64) -> Self {
+        let client = farm.client();
         context(&client.context, image);
         Self::again(client, image)
     }
@@ -109,89 +112,156 @@ impl Building {
         Self::again(self.client, self.image)
     }
 
-    fn end(self) {
+    fn end(self, troubles: &str) {
         let Self {
             client,
             image,
             running,
         } = self;
         let output = running.wait();
-        if output.code() == Some(0) {
-            assert_eq!(client.digest(), right_digest(image), "{output}");
-            return;
+        assert_eq!(output.code(), Some(0), "{troubles}: {output}");
+        assert_eq!(client.digest(), right_digest(image), "{troubles}: {output}");
+    }
+}
+
+/// What something can happen to.
+struct Parts<'a> {
+    workers: &'a mut [Worker],
+    servers: &'a mut [CacheServer],
+    redis: Option<&'a mut RedisServer>,
+}
+
+trait Farm {
+    fn parts(&mut self) -> Parts<'_>;
+    fn client(&self) -> Client;
+    fn end(self);
+}
+
+impl Farm for Site {
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            workers: &mut self.workers,
+            servers: std::slice::from_mut(&mut self.server),
+            redis: None,
         }
-        // A server that goes while layers are fetched may be too much for a build. Then it says so,
-        // and the next one does it.
-        output.exit_code(3);
-        assert!(output.stderr().contains("error: the farm"), "{output}");
-        let layout = client.layout_option();
-        let again = client.build(&["-o", &layout]).timeout(LIMIT).run();
-        again.success();
-        assert_eq!(client.digest(), right_digest(image), "{again}");
+    }
+
+    fn client(&self) -> Client {
+        self.client()
+    }
+
+    fn end(self) {
+        self.end();
+    }
+}
+
+impl Farm for Servers {
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            workers: &mut self.workers,
+            servers: &mut self.servers,
+            redis: Some(&mut self.redis),
+        }
+    }
+
+    fn client(&self) -> Client {
+        self.client()
+    }
+
+    fn end(self) {
+        self.end();
     }
 }
 
 /// Does something to somebody, and undoes it after a while.
-fn disturb(site: &mut Site, numbers: &mut Numbers) -> &'static str {
-    let who = numbers.place(WORKERS);
+fn disturb(parts: Parts<'_>, numbers: &mut Numbers) -> String {
+    let Parts {
+        workers,
+        servers,
+        redis,
+    } = parts;
+    let worker = numbers.place(workers.len());
+    let server = numbers.place(servers.len());
     // Up to twice as long as a worker is believed.
     let pause = Duration::from_millis(numbers.below(4_000));
-    match numbers.below(6) {
-        0 => {
-            site.workers[who].kill();
-            thread::sleep(pause / 4);
-            site.workers[who].launch_lost();
-            "a worker was killed"
-        }
-        1 => {
-            site.workers[who].freeze();
+    // With Redis behind them, twice as often something of the servers' side.
+    let kinds = if redis.is_some() { 10 } else { 6 };
+    let (what, pause) = match (numbers.below(kinds), redis) {
+        (0, _) => {
+            let pause = pause / 4;
+            workers[worker].kill();
             thread::sleep(pause);
-            site.workers[who].thaw();
-            "a worker was frozen"
+            workers[worker].launch_lost();
+            (format!("worker {worker} was killed"), pause)
         }
-        2 => {
-            let machine = site.workers[who].machine().expect("it has a machine");
+        (1, _) => {
+            workers[worker].freeze();
+            thread::sleep(pause);
+            workers[worker].thaw();
+            (format!("worker {worker} was frozen"), pause)
+        }
+        (2, _) => {
+            let machine = workers[worker].machine().expect("it has a machine");
             machine.cut();
             thread::sleep(pause);
             machine.mend();
-            "a cable was pulled"
+            (format!("the cable of worker {worker} was pulled"), pause)
         }
-        3 => {
-            site.server.kill();
-            thread::sleep(pause / 8);
-            site.server.launch();
-            "the server was killed"
+        (3 | 6, _) => {
+            let pause = pause / if servers.len() > 1 { 1 } else { 8 };
+            servers[server].kill();
+            thread::sleep(pause);
+            servers[server].launch();
+            (format!("server {server} was killed"), pause)
         }
-        4 => {
-            site.server.freeze();
-            thread::sleep(pause / 2);
-            site.server.thaw();
-            "the server was frozen"
+        (4, _) => {
+            let pause = pause / if servers.len() > 1 { 1 } else { 2 };
+            servers[server].freeze();
+            thread::sleep(pause);
+            servers[server].thaw();
+            (format!("server {server} was frozen"), pause)
+        }
+        (7, Some(_)) => {
+            let machine = servers[server].machine().expect("it has a machine");
+            machine.cut();
+            thread::sleep(pause);
+            machine.mend();
+            (format!("the cable of server {server} was pulled"), pause)
+        }
+        (8, Some(redis)) => {
+            let pause = pause / 2;
+            redis.kill();
+            thread::sleep(pause);
+            redis.restart();
+            ("Redis was killed".to_owned(), pause)
+        }
+        (9, Some(redis)) => {
+            let pause = pause / 2;
+            redis.stop();
+            thread::sleep(pause);
+            redis.cont();
+            ("Redis was frozen".to_owned(), pause)
         }
         _ => {
-            site.workers[who].terminate().success();
-            site.workers[who].launch_lost();
-            "a worker was told to stop"
+            workers[worker].terminate().success();
+            workers[worker].launch_lost();
+            (format!("worker {worker} was told to stop"), Duration::ZERO)
         }
-    }
+    };
+    format!("{what} for {} ms", pause.as_millis())
 }
 
-fn one_seed(seed: u64) {
+fn one_seed(mut farm: impl Farm, seed: u64) {
     let mut numbers = Numbers::new(seed);
-    let mut site = Site::spread_with(
-        WORKERS,
-        &["--worker-lease", LEASE],
-        &["--slots", "2", "--grace", "1s"],
-    );
     let mut building: Vec<Building> = Vec::new();
     let mut done = Vec::new();
     for round in 0..TROUBLES.max(CLIENTS) {
         if round < CLIENTS {
-            building.push(Building::start(&site, numbers.below(IMAGES)));
+            building.push(Building::start(&farm, numbers.below(IMAGES)));
         }
         thread::sleep(Duration::from_millis(numbers.below(700)));
         if round < TROUBLES {
-            done.push(disturb(&mut site, &mut numbers));
+            done.push(disturb(farm.parts(), &mut numbers));
         }
         if numbers.below(4) == 0 && !building.is_empty() {
             let place = numbers.place(building.len());
@@ -202,24 +272,42 @@ fn one_seed(seed: u64) {
     let troubles = done.join(", ");
     assert_eq!(done.len() as u64, TROUBLES, "{troubles}");
     for one in building {
-        one.end();
+        one.end(&troubles);
     }
-    for worker in &mut site.workers {
+    for worker in farm.parts().workers {
         worker.wait_until_ready();
     }
     for image in 0..IMAGES {
         // What nobody has built yet is built now; then there is nothing to do.
-        Building::start(&site, image).end();
-        let client = site.client();
+        Building::start(&farm, image).end(&troubles);
+        let client = farm.client();
         context(&client.context, image);
         let (digest, output) = client.image(&[]);
         assert_eq!(digest, right_digest(image), "{troubles}: {output}");
         output.progress().assert_ran(&[]);
     }
-    site.end();
+    farm.end();
 }
+
+/// Arguments of the workers.
+const OF_WORKERS: [&str; 2] = ["--grace", "1s"];
 
 #[test]
 fn whatever_happens_to_workers_images_are_right() {
-    Seeds::asked_or(SEEDS).run(AT_ONCE, TEST, one_seed);
+    let test = "workers::faults::whatever_happens_to_workers";
+    Seeds::asked_or(SEEDS).run(AT_ONCE, test, |seed| {
+        let of_workers = [&["--slots", "2"], &OF_WORKERS[..]].concat();
+        let lease = ["--worker-lease", LEASE];
+        one_seed(Site::spread_with(WORKERS, &lease, &of_workers), seed);
+    });
+}
+
+#[test]
+fn whatever_happens_to_two_servers_images_are_right() {
+    let test = "workers::faults::whatever_happens_to_two_servers";
+    Seeds::asked_or(SEEDS).run(AT_ONCE, test, |seed| {
+        if let Some(farm) = Servers::start_with(test, WORKERS, LEASE, &OF_WORKERS) {
+            one_seed(farm, seed);
+        }
+    });
 }

@@ -1,4 +1,5 @@
-//! Two servers over one Redis and one S3 server, and three workers with addresses of their own.
+//! Two servers over one Redis and one S3 server, and workers: servers and workers are on machines of
+//! their own.
 
 use ashlar_test_support::bases;
 use ashlar_test_support::cache_server::CacheServer;
@@ -12,27 +13,45 @@ use super::barrier::Barrier;
 use super::placement::stages;
 use super::{CLIENT_TOKEN, Client, WORKER_TOKEN, local_digest, local_digest_with};
 
+/// How long workers are believed without a word.
+const LEASE: &str = "4s";
+
 /// A farm: what its parts stand on goes last.
-struct Servers {
-    workers: Vec<Worker>,
-    servers: Vec<CacheServer>,
+pub(super) struct Servers {
+    pub(super) workers: Vec<Worker>,
+    pub(super) servers: Vec<CacheServer>,
     network: Network,
-    redis: RedisServer,
+    pub(super) redis: RedisServer,
     _objects: S3,
 }
 
 impl Servers {
     /// `None` where there is no S3 server.
     fn start(test: &str, workers: usize) -> Option<Self> {
-        let objects = S3::start(test)?;
-        let redis = RedisServer::start();
+        Self::start_with(test, workers, LEASE, &[])
+    }
+
+    /// The same where workers are believed for so long without a word, and with more arguments of
+    /// theirs.
+    pub(super) fn start_with(
+        test: &str,
+        workers: usize,
+        lease: &str,
+        arguments: &[&str],
+    ) -> Option<Self> {
         let network = Network::start();
         let address = network.address();
-        let peers: Vec<String> = (0..2)
-            .map(|_| format!("{address}:{}", free_port()))
+        let objects = S3::start_at(test, &address)?;
+        // Nobody else is on that network.
+        let redis = RedisServer::start_with(&["--bind", "0.0.0.0", "--protected-mode", "no"]);
+        let redis_url = format!("redis://{address}:{}", redis.port());
+        let machines = [network.join(), network.join()];
+        let peers: Vec<String> = machines
+            .iter()
+            .map(|machine| format!("{}:{}", machine.address(), free_port()))
             .collect();
-        let servers = peers.iter().map(|own| {
-            let server = CacheServer::prepare().at(&address).for_workers();
+        let servers = peers.iter().zip(machines).map(|(own, machine)| {
+            let server = CacheServer::prepare().on(machine).for_workers();
             let token = |name: &str, text: &str| server.file(name, text).into_os_string();
             let files = [
                 ("--queue-token-file", token("clients", CLIENT_TOKEN)),
@@ -43,9 +62,9 @@ impl Servers {
                 ),
             ];
             let mut server = server
-                .with(["--redis", &redis.url(), "--objects", &objects.url()])
+                .with(["--redis", &redis_url, "--objects", &objects.url()])
                 .with(["--peer-listen", own, "--peer-address", own])
-                .with(["--worker-lease", "4s"]);
+                .with(["--worker-lease", lease]);
             for (flag, file) in files {
                 server = server.with([flag.into(), file]);
             }
@@ -55,7 +74,7 @@ impl Servers {
             for (name, value) in S3::variables(objects.port()) {
                 server = server.env(&name, value);
             }
-            server.started()
+            server.env("AWS_ENDPOINT", objects.endpoint()).started()
         });
         let mut farm = Self {
             servers: servers.collect(),
@@ -70,7 +89,8 @@ impl Servers {
             let token = worker.file("token", WORKER_TOKEN);
             let worker = worker
                 .with(["--slots", "2"])
-                .with(["--token-file".into(), token.into_os_string()]);
+                .with(["--token-file".into(), token.into_os_string()])
+                .with(arguments);
             farm.workers.push(worker.started());
         }
         Some(farm)
@@ -82,11 +102,11 @@ impl Servers {
         format!("{one}+{}", other.trim_start_matches("grpc://"))
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(&self.both(CacheServer::url))
     }
 
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         for worker in &mut self.workers {
             worker.terminate().success();
         }
@@ -136,6 +156,30 @@ fn slow(context: &Context) {
     context.dockerfile(&format!(
         "FROM {busybox}\nRUN echo begun; sleep 6.25; echo one > /one\nRUN cat /one /one > /two\n"
     ));
+}
+
+#[test]
+fn builds_go_on_when_any_server_dies() {
+    let test = "workers::servers::builds_go_on_when_any_server_dies";
+    let Some(mut farm) = Servers::start(test, 2) else {
+        return;
+    };
+    let right = local_digest(slow);
+    // One of the two leads the queue, and each dies once.
+    for victim in 0..2 {
+        let client = farm.client();
+        slow(&client.context);
+        let layout = client.layout_option();
+        let build = client.build(&["-o", &layout, "--no-cache"]);
+        let mut build = build.timeout(std::time::Duration::from_secs(90)).start();
+        build.wait_for_output("begun");
+        farm.servers[victim].kill();
+        let output = build.wait();
+        output.success();
+        assert_eq!(client.digest(), right, "{output}");
+        farm.servers[victim].launch();
+    }
+    farm.end();
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::binary;
 use crate::command::{Output, Running, TestCommand};
 use crate::environment;
 use crate::http;
+use crate::network::Namespace;
 use crate::redis::server::free_port;
 use crate::user::TestUser;
 
@@ -39,7 +40,9 @@ pub struct CacheServer {
     workers_port: Option<u16>,
     on_socket: bool,
     rootless: bool,
+    // It ends before its machine does.
     running: Option<Running>,
+    machine: Option<Namespace>,
 }
 
 impl CacheServer {
@@ -64,6 +67,7 @@ impl CacheServer {
             on_socket: false,
             rootless: false,
             running: None,
+            machine: None,
         }
     }
 
@@ -99,6 +103,14 @@ impl CacheServer {
         self
     }
 
+    /// On a machine of its own.
+    #[must_use]
+    pub fn on(mut self, machine: Namespace) -> Self {
+        machine.address().clone_into(&mut self.address);
+        self.machine = Some(machine);
+        self
+    }
+
     /// With a port for workers.
     #[must_use]
     pub fn for_workers(mut self) -> Self {
@@ -130,7 +142,12 @@ impl CacheServer {
     /// Starts it, and waits until it listens.
     pub fn launch(&mut self) {
         assert!(self.running.is_none(), "the server runs already");
-        let mut command = TestCommand::new(USER, binary::ashlar_cache())
+        let program = binary::ashlar_cache();
+        let command = match &self.machine {
+            Some(machine) => machine.command(USER, program),
+            None => TestCommand::new(USER, program),
+        };
+        let mut command = command
             .arg("serve")
             .args(["--listen", &self.listen()])
             .args(&self.arguments)
@@ -202,6 +219,11 @@ impl CacheServer {
     pub fn get(&self, path: &str) -> (u16, String) {
         http::get_from(&format!("{}:{}", self.address, self.port), path, STARTUP)
             .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()))
+    }
+
+    /// The machine that it is on, if that is one of its own.
+    pub fn machine(&self) -> Option<&Namespace> {
+        self.machine.as_ref()
     }
 
     /// Its port.

@@ -34,6 +34,7 @@ pub const SECRET_KEY: &str = "chisel-and-mallet";
 pub struct S3 {
     program: PathBuf,
     directory: TempDir,
+    host: String,
     port: u16,
     running: Option<Running>,
 }
@@ -42,6 +43,11 @@ impl S3 {
     /// A server with an empty bucket; `None` where there is no s3s-fs, and the test is noted as
     /// skipped.
     pub fn start(test: &str) -> Option<Self> {
+        Self::start_at(test, "127.0.0.1")
+    }
+
+    /// The same on another address of this machine.
+    pub fn start_at(test: &str, host: &str) -> Option<Self> {
         let program = environment::s3_server();
         if !program.is_file() {
             skip(
@@ -59,6 +65,7 @@ impl S3 {
         let mut server = Self {
             program,
             directory,
+            host: host.to_owned(),
             port: free_port(),
             running: None,
         };
@@ -70,14 +77,14 @@ impl S3 {
     pub fn launch(&mut self) {
         assert!(self.running.is_none(), "the S3 server runs already");
         let mut running = TestCommand::root(&self.program.to_string_lossy())
-            .args(["--host", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--host", &self.host, "--port", &self.port.to_string()])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(self.directory.path())
             .env("RUST_LOG", "warn")
             .timeout(Duration::from_secs(3600))
             .start();
         let deadline = Instant::now() + STARTUP;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((self.host.as_str(), self.port)).is_err() {
             assert!(
                 running.is_running() && Instant::now() < deadline,
                 "s3s-fs does not start:\n{}",
@@ -101,9 +108,9 @@ impl S3 {
             .id()
     }
 
-    /// `http://127.0.0.1:PORT`, for clients that are told no other.
+    /// `http://HOST:PORT`, for clients that are told no other.
     pub fn endpoint(&self) -> String {
-        endpoint(self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// What `--objects` gets.

@@ -35,7 +35,22 @@ pub struct Worker {
     arguments: Vec<OsString>,
     http: String,
     machine: Option<Namespace>,
+    /// Where what the kernel says of memory and processors is, if not in `/proc`.
+    pressure: Option<PathBuf>,
 }
+
+/// Puts files in the place of the kernel's, for one process and all below it. Another `/proc` has to
+/// be seen whole, or no user namespace could mount one.
+const WITH_PRESSURE: &str = r#"set -e
+files=$1 uid=$2 gid=$3
+shift 3
+mount -t proc proc "$files/proc"
+mount --bind "$files/meminfo" /proc/meminfo
+for name in memory cpu; do
+    mount --bind "$files/$name" "/proc/pressure/$name"
+done
+exec setpriv --reuid "$uid" --regid "$gid" --clear-groups -- "$@"
+"#;
 
 impl Worker {
     /// A worker of the farm with this address for workers, on this machine, not started yet.
@@ -62,6 +77,36 @@ impl Worker {
             arguments: Vec::new(),
             http: format!("{address}:{}", free_port()),
             machine,
+            pressure: None,
+        }
+    }
+
+    /// With other files in the place of `/proc/meminfo`, `/proc/pressure/memory` and
+    /// `/proc/pressure/cpu`, which [`Self::press`] writes. To begin with, all is well.
+    #[must_use]
+    pub fn under_pressure(mut self) -> Self {
+        let files = self.directory.path().join("pressure");
+        fs::create_dir_all(files.join("proc"))
+            .unwrap_or_else(|error| panic!("{}: {error}", files.display()));
+        self.pressure = Some(files);
+        self.press(8_000, 0.0, 0.0);
+        self
+    }
+
+    /// Has the kernel say that so many megabytes of memory are left, and in how much of the time some
+    /// task waited for memory and for a processor, in percent.
+    pub fn press(&self, left: u64, memory: f64, cpu: f64) {
+        let files = self.pressure.as_ref().expect("a worker under pressure");
+        let stalled = |percent: f64| {
+            let averages = format!("avg10={percent:.2} avg60=0.00 avg300=0.00 total=1");
+            format!("some {averages}\nfull {averages}\n")
+        };
+        for (name, text) in [
+            ("meminfo", format!("MemAvailable: {} kB\n", left << 10)),
+            ("memory", stalled(memory)),
+            ("cpu", stalled(cpu)),
+        ] {
+            fs::write(files.join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 
@@ -92,9 +137,17 @@ impl Worker {
         assert!(self.running.is_none(), "the worker runs already");
         let place = |name: &str| self.directory.path().join(name);
         let program = binary::ashlar_worker();
-        let command = match &self.machine {
-            Some(machine) => machine.command(USER, program),
-            None => TestCommand::new(USER, program),
+        let command = match (&self.machine, &self.pressure) {
+            (Some(machine), _) => machine.command(USER, program),
+            (None, Some(files)) => {
+                let (uid, gid) = USER.ids();
+                TestCommand::root("unshare")
+                    .args(["--mount", "sh", "-c", WITH_PRESSURE, "sh"])
+                    .arg(files)
+                    .args([uid.to_string(), gid.to_string()])
+                    .arg(program)
+            }
+            (None, None) => TestCommand::new(USER, program),
         };
         let command = command
             .args(["run", "--farm", &self.farm, "--http", &self.http])

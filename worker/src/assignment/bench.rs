@@ -66,6 +66,8 @@ impl Bench {
             ..registry_settings(&worker.variables, true)
         };
         let cache = worker.farm.cache(instance, Arc::clone(&warnings));
+        // What is made here and does not arrive there was made for nobody.
+        let cache = cache.needed();
         let basics = Basics {
             registries,
             blobs,

@@ -31,8 +31,8 @@ use ledger::{Given, Ledger, Outcome, Taken};
 /// So long is waited before the second attempt to connect, and at most before any later one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A connection that held so long was a good one.
-const GOOD: Duration = Duration::from_secs(30);
+/// How often it is said that work goes on, if the farm does not say.
+const RENEW: Duration = Duration::from_secs(10);
 
 /// Who this worker is.
 #[derive(Debug, Clone)]
@@ -73,6 +73,8 @@ pub struct Line {
     changed: Notify,
     channels: Channels,
     is_attached: watch::Sender<bool>,
+    /// How often the farm wants to hear what goes on.
+    renew_every: Mutex<Duration>,
     capacity: watch::Sender<Capacity>,
     holdings: watch::Sender<Arc<BTreeSet<u64>>>,
 }
@@ -86,6 +88,7 @@ impl Line {
             changed: Notify::new(),
             channels,
             is_attached: watch::Sender::new(false),
+            renew_every: Mutex::new(RENEW),
             capacity: watch::Sender::new(Capacity::default()),
             holdings: watch::Sender::new(Arc::default()),
         };
@@ -163,6 +166,17 @@ impl Line {
         });
     }
 
+    /// There is a connection, over which the farm wants to hear this often what goes on.
+    fn attached_to(&self, renew_every: Duration) {
+        *self.renewal() = renew_every;
+        self.is_attached.send_replace(true);
+    }
+
+    fn renewal(&self) -> MutexGuard<'_, Duration> {
+        let renewal = self.renew_every.lock();
+        renewal.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until something has changed in what there is to say.
     async fn changed(&self) {
         self.changed.notified().await;
@@ -198,11 +212,13 @@ pub async fn stay(
             tracing::warn!(%why, "not connected to the farm: trying again");
         }
         told = Some(why);
-        if was_attached && began.elapsed() > GOOD {
+        let renew_every = *line.renewal();
+        if was_attached && began.elapsed() > renew_every {
             pause = FIRST_PAUSE;
         }
         tokio::time::sleep(jittered(pause)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        // A farm that was away believes in what goes on here for some renewals' time.
+        pause = (pause * 2).min(LONGEST_PAUSE).min(renew_every);
     }
 }
 

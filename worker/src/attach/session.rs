@@ -17,7 +17,7 @@ use tonic::Streaming;
 
 use super::channels::Messages;
 use super::ledger::{Given, Taken};
-use super::{Hand, Identity, Line};
+use super::{Hand, Identity, Line, RENEW};
 use crate::capacity::Capacity;
 use crate::holdings::{Change, Told};
 
@@ -27,9 +27,7 @@ const WELCOME: Duration = Duration::from_secs(20);
 const WAITING: usize = 4;
 /// The longest message that is read.
 const LONGEST_MESSAGE: usize = 16 << 20;
-/// How often it is said that work goes on, if the farm does not say.
-const RENEW: Duration = Duration::from_secs(10);
-/// The same at most, whatever the farm says.
+/// How often it is said at most that work goes on, whatever the farm says.
 const RENEW_OFTEN: Duration = Duration::from_millis(50);
 
 /// Speaks with the farm until the connection ends.
@@ -71,13 +69,14 @@ pub(super) async fn run(
     );
     line.ledger().reconnected();
     line.channels.connected(true);
-    line.is_attached.send_replace(true);
     let renew_every = welcome.renew_every.as_ref().and_then(duration_from_wire);
+    let renew_every = renew_every.unwrap_or(RENEW).max(RENEW_OFTEN);
+    line.attached_to(renew_every);
     let session = Session {
         line,
         hand,
         sender,
-        renew_every: renew_every.unwrap_or(RENEW).max(RENEW_OFTEN),
+        renew_every,
     };
     session.speak(&mut said, messages).await
 }

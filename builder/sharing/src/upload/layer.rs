@@ -204,10 +204,11 @@ impl Uploader {
         }
         let chunks = blobs.len() as u64;
         let bytes = blobs.iter().map(|(digest, _)| digest.size).sum();
+        let blobs = &blobs;
         let sent = self
             .cache
             .transfer(Use::Write, bytes, |service| async move {
-                for written in service.blobs.write_many(blobs).await {
+                for written in service.blobs.write_many(blobs.clone()).await {
                     written?;
                 }
                 Ok(())

@@ -393,8 +393,9 @@ impl Uploader {
         chunks: &HashMap<LayerId, HashSet<CasDigest>>,
     ) -> Option<bool> {
         let wanted: Vec<CasDigest> = wanted.into_iter().collect();
+        let wanted = wanted.as_slice();
         let asked = self.cache.ask(Use::Write, ANSWER, |service| async move {
-            service.blobs.missing(&wanted).await
+            service.blobs.missing(wanted).await
         });
         let missing: HashSet<CasDigest> = asked.await?.ok()?.into_iter().collect();
         let mut reused = false;

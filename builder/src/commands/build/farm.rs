@@ -99,6 +99,7 @@ impl Opening<'_> {
         let hints = hints(&home);
         let options = BuildOptions {
             build: random_name()?,
+            labels: self.spec.labels.clone(),
             ..BuildOptions::default()
         };
         let runner = FarmRunner::new(client, options, offer, (home, executor), hints);
@@ -119,7 +120,9 @@ impl Opening<'_> {
             let farm = client.describe().await.map_err(to_cli_error)?;
             // Workers of the image's own platform run its programs without an emulator.
             for platform in [options.platform.clone(), options.build_platform.clone()] {
-                let kind = farm.kind(&requirements(&platform));
+                let mut required = requirements(&platform);
+                required.extend(self.spec.labels.clone());
+                let kind = farm.kind(&required);
                 if let Some(isolation) = kind.and_then(|kind| kind.isolation()) {
                     let isolation = isolation.to_owned();
                     options.build_platform = platform;
@@ -127,7 +130,7 @@ impl Opening<'_> {
                     return Ok((farm, isolation));
                 }
             }
-            let wanted = &options.platform;
+            let wanted = self.wanted(options);
             if self.falls_back {
                 return Err(CliError::environment(format!(
                     "the farm has no worker for {wanted}"
@@ -143,6 +146,18 @@ impl Opening<'_> {
                 });
             }
             sleep(ASKED_AGAIN).await;
+        }
+    }
+
+    /// What workers are wanted for, as people read it.
+    fn wanted(&self, options: &PlanOptions) -> String {
+        let labels = self.spec.labels.iter();
+        let labels: Vec<_> = labels
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        match labels.is_empty() {
+            true => options.platform.to_string(),
+            false => format!("{} with {}", options.platform, labels.join(", ")),
         }
     }
 }

@@ -54,7 +54,7 @@ use crate::commands::farm::{needed, to_cli_error};
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
 use crate::settings::Settings;
-use crate::shared::CacheFlags;
+use crate::shared::{CacheFlags, FarmCache};
 use crate::trace::BuildTrace;
 use crate::ui::{Progress, ProgressMode};
 use crate::workshop::{self, WarningSink, run_interruptible_then};
@@ -150,7 +150,10 @@ fn build(
         warnings(message);
     }
     let caches = CacheFlags {
-        farm: farm_spec.map(|spec| &spec.server),
+        farm: farm_spec.map(|spec| FarmCache {
+            server: &spec.server,
+            is_needed: !args.remote_fallback,
+        }),
         ..args.cache_flags()
     };
     let workshop = workshop::open_with(home.clone(), settings, Arc::clone(&warnings), caches)?;

@@ -69,6 +69,7 @@ impl Queue {
             failures: record.failures,
             declined: None,
             declines: 0,
+            cramped: 0,
             grants: record.grants,
             fencing: record.fencing,
             started: record.started.map(|started| started.min(now)),

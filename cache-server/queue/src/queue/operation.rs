@@ -73,6 +73,8 @@ pub(super) struct Operation {
     pub(super) declined: Option<Arc<str>>,
     /// How often it was given back in a row.
     pub(super) declines: u32,
+    /// How often a worker with nothing else to do had no room for it.
+    pub(super) cramped: u32,
     pub(super) grants: u32,
     pub(super) fencing: u64,
     pub(super) started: Option<Duration>,

@@ -125,8 +125,18 @@ impl Queue {
                 message,
                 is_exhaustion: true,
             } => {
-                let why = format!("{name} has no room: {message}");
-                self.hand_back(id, &worker_id, why.into(), true);
+                // One that has other work may have room when that has ended.
+                let is_idle = self
+                    .workers
+                    .get(index)
+                    .is_some_and(|worker| worker.used == 0);
+                if is_idle && self.is_cramped_again(id) {
+                    let message = format!("there is no room: {message}");
+                    self.give_up(id, &worker_id, message.into());
+                } else {
+                    let why = format!("{name} has no room: {message}");
+                    self.hand_back(id, &worker_id, why.into(), true);
+                }
             }
             Outcome::HandedBack => {
                 self.hand_back(id, &worker_id, format!("{name} gave it back").into(), false);
@@ -169,15 +179,7 @@ impl Queue {
         let declines = operation.declines;
         operation.declines += 1;
         if operation.grants >= self.settings.grants {
-            let (worker, message) = (worker.clone(), why);
-            let failure = Failure {
-                name: worker.clone(),
-                worker,
-                lost: false,
-                message,
-            };
-            operation.failures.push(failure);
-            self.poison(id);
+            self.give_up(id, worker, why);
         } else if rests || declines > 0 {
             self.rest(id, declines, why);
         } else {
@@ -185,6 +187,47 @@ impl Queue {
             self.enqueue(id);
             self.persist_if_waiting(id);
         }
+    }
+
+    /// Notes that a worker with nothing else to do had no room for something. That costs no attempt;
+    /// but whether there will be room is to be doubted when it was so again and again.
+    fn is_cramped_again(&mut self, id: OperationId) -> bool {
+        let Some(operation) = self.operations.get_mut(&id) else {
+            return false;
+        };
+        operation.cramped += 1;
+        let times = operation.cramped;
+        times >= self.attempts_of_all(id)
+    }
+
+    /// How often all workers together may try an operation, if each may as often as one.
+    fn attempts_of_all(&self, id: OperationId) -> u32 {
+        let operation = self.operations.get(&id);
+        let class =
+            operation.and_then(|operation| Some((operation, self.kinds.class(operation.class?)?)));
+        let present: usize = class.map_or(0, |(operation, class)| {
+            let namespace = &operation.owner.build.namespace;
+            let serving = self.serving(class, namespace);
+            serving.map(|(_, kind)| kind.present.len()).sum()
+        });
+        let workers = u32::try_from(present.max(1)).unwrap_or(u32::MAX);
+        self.settings.attempts.saturating_mul(workers)
+    }
+
+    /// Ends what no worker takes.
+    fn give_up(&mut self, id: OperationId, worker: &Arc<str>, message: Arc<str>) {
+        let index = self.workers.by_id(worker);
+        let known = index.and_then(|index| self.workers.get(index));
+        let name = known.map_or_else(|| worker.clone(), |known| known.name.clone());
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.failures.push(Failure {
+                worker: worker.clone(),
+                name,
+                lost: false,
+                message,
+            });
+        }
+        self.poison(id);
     }
 
     /// An operation waits a while before it is tried again: the longer the more often it failed,

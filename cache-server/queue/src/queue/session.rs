@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Queue;
 use super::timers::Timer;
+use crate::hash::Layered;
 use crate::{BuildKey, Canceller, Effect, OperationId, SessionId, WaiterId};
 
 #[derive(Debug, Default)]
@@ -28,8 +29,8 @@ struct Build {
 #[derive(Debug, Default)]
 pub(super) struct Builds {
     builds: HashMap<BuildKey, Build>,
-    sessions: HashMap<SessionId, BuildKey>,
-    waiters: HashMap<WaiterId, BuildKey>,
+    sessions: HashMap<SessionId, BuildKey, Layered>,
+    waiters: HashMap<WaiterId, BuildKey, Layered>,
 }
 
 impl Queue {

@@ -66,6 +66,7 @@ impl Queue {
             failures: Vec::new(),
             declined: None,
             declines: 0,
+            cramped: 0,
             grants: 0,
             fencing: 0,
             started: None,

@@ -237,7 +237,7 @@ impl Simulation {
             light: false,
             whole: false,
             inputs: segment.inputs.clone(),
-            requirements: segment.requirements.clone(),
+            requirements: run.plan.requirements.clone(),
             name: "RUN make".into(),
             steps: segment.steps,
             requester: run.key.user.clone(),

@@ -26,7 +26,6 @@ pub(crate) const fn weight(namespace: usize) -> u32 {
 pub(crate) struct Segment {
     pub(crate) action: Arc<str>,
     pub(crate) inputs: Vec<Input>,
-    pub(crate) requirements: BTreeMap<String, String>,
     pub(crate) parents: Vec<usize>,
     pub(crate) steps: u32,
     /// How long it runs where its layers are.
@@ -43,6 +42,8 @@ pub(crate) struct Segment {
 pub(crate) struct Plan {
     pub(crate) namespace: usize,
     pub(crate) priority: i32,
+    /// What all segments ask of a worker.
+    pub(crate) requirements: BTreeMap<String, String>,
     pub(crate) segments: Vec<Segment>,
     /// What is in the action cache: whoever came first.
     pub(crate) results: RefCell<Vec<Option<u64>>>,
@@ -156,39 +157,34 @@ impl Load {
         let mut plan = Plan {
             namespace,
             priority: [0, 0, 0, -10, 10][self.rng.index(5)],
+            requirements,
             segments: Vec::new(),
             results: RefCell::new(Vec::new()),
         };
         let middle = 1 + self.rng.index(3);
         match self.rng.below(10) {
             // One stage.
-            0..3 => self.segment(&mut plan, &below, &requirements, &[]),
+            0..3 => self.segment(&mut plan, &below, &[]),
             // Stages that do not depend on each other, and one that copies from them.
             3..7 => {
                 for _ in 0..=middle {
-                    self.segment(&mut plan, &below, &requirements, &[]);
+                    self.segment(&mut plan, &below, &[]);
                 }
                 let all: Vec<usize> = (0..=middle).collect();
-                self.segment(&mut plan, &below[..3], &requirements, &all);
+                self.segment(&mut plan, &below[..3], &all);
             }
             // Stages that stand on one.
             _ => {
-                self.segment(&mut plan, &below, &requirements, &[]);
+                self.segment(&mut plan, &below, &[]);
                 for _ in 0..=middle {
-                    self.segment(&mut plan, &below, &requirements, &[0]);
+                    self.segment(&mut plan, &below, &[0]);
                 }
             }
         }
         plan
     }
 
-    fn segment(
-        &mut self,
-        plan: &mut Plan,
-        below: &[Input],
-        requirements: &BTreeMap<String, String>,
-        parents: &[usize],
-    ) {
+    fn segment(&mut self, plan: &mut Plan, below: &[Input], parents: &[usize]) {
         self.next += 1;
         let steps = 1 + self.rng.below(3);
         let time: Time = (0..steps)
@@ -207,7 +203,6 @@ impl Load {
         plan.segments.push(Segment {
             action: format!("{:032x}", self.next).into(),
             inputs,
-            requirements: requirements.clone(),
             parents: parents.to_vec(),
             steps: u32::try_from(steps).unwrap_or(1),
             time: time + 100 * MS,

@@ -3,6 +3,7 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`agenda`] | what is going to happen |
 //! | [`load`] | what is built |
 //! | [`machine`] | a worker's state |
 //! | [`fleet`] | what workers do |
@@ -11,6 +12,7 @@
 //! | [`check`] | what must hold, throughout |
 //! | [`report`] | what came of it |
 
+pub(crate) mod agenda;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod faults;
@@ -21,8 +23,6 @@ pub(crate) mod report;
 pub(crate) mod rng;
 pub(crate) mod time;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use ashlar_queue::{
     ConnectionId, Effect, End, Event, OperationId, Queue, Record, SessionId, Settings, WaiterId,
 };
 
+use agenda::Agenda;
 use check::Checks;
 use client::{Run, Whole};
 use load::{Arrival, Load, NAMESPACES, weight};
@@ -156,33 +157,6 @@ pub(crate) enum Happening {
     Wake,
 }
 
-struct Entry {
-    at: Time,
-    order: u64,
-    // Boxed: the heap moves its entries about.
-    what: Box<Happening>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// All of it.
 pub(crate) struct Simulation {
     pub(crate) config: Config,
@@ -206,8 +180,7 @@ pub(crate) struct Simulation {
     pub(crate) whole_of: Map<OperationId, usize>,
     pub(crate) checks: Checks,
     pub(crate) report: Report,
-    events: BinaryHeap<Reverse<Entry>>,
-    order: u64,
+    agenda: Agenda,
     wake: Option<Time>,
     epoch: u32,
     names: u64,
@@ -235,8 +208,7 @@ impl Simulation {
             whole_of: Map::default(),
             checks: Checks::default(),
             report: Report::default(),
-            events: BinaryHeap::new(),
-            order: 0,
+            agenda: Agenda::default(),
             wake: None,
             epoch: 1,
             names: 0,
@@ -266,24 +238,19 @@ impl Simulation {
     pub(crate) fn run(config: Config) -> Report {
         let mut simulation = Self::new(config);
         let end = simulation.config.load_time * 3 + 90 * MINUTE;
-        while let Some(Reverse(entry)) = simulation.events.pop() {
-            simulation.now = entry.at;
-            if simulation.is_done() || entry.at > end {
+        while let Some((at, what)) = simulation.agenda.next() {
+            simulation.now = at;
+            if simulation.is_done() || at > end {
                 break;
             }
-            simulation.happen(*entry.what);
+            simulation.happen(what);
         }
         simulation.finish()
     }
 
     /// Something happens `after` from now.
     pub(crate) fn at(&mut self, after: Time, what: Happening) {
-        self.order += 1;
-        self.events.push(Reverse(Entry {
-            at: self.now + after,
-            order: self.order,
-            what: Box::new(what),
-        }));
+        self.agenda.add(self.now + after, what);
     }
 
     /// A name that nothing has.

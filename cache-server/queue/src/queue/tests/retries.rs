@@ -101,7 +101,7 @@ fn handing_back_and_want_of_room_cost_no_attempt() {
         .collect();
     let operation = bench.submit(work("a"));
     let mut last = None;
-    for _ in 0..10 {
+    for _ in 0..5 {
         let worker = holder(&bench, &workers, operation).expect("somebody has it");
         assert_ne!(
             last,
@@ -110,11 +110,7 @@ fn handing_back_and_want_of_room_cost_no_attempt() {
         );
         last = Some(worker.connection);
         let given = bench.last(worker);
-        let outcome = Outcome::Infrastructure {
-            message: "full".into(),
-            is_exhaustion: true,
-        };
-        bench.outcome(worker, given, outcome);
+        bench.outcome(worker, given, full());
         let mut rest = 0;
         while bench.is_queued(operation) {
             bench.pass(seconds(1));
@@ -130,6 +126,72 @@ fn handing_back_and_want_of_room_cost_no_attempt() {
     let given = bench.last(worker);
     bench.outcome(worker, given, done("x"));
     assert!(matches!(bench.end(operation), Some(End::Done(_))));
+}
+
+fn full() -> Outcome {
+    Outcome::Infrastructure {
+        message: "full".into(),
+        is_exhaustion: true,
+    }
+}
+
+/// Lets an operation rest until it is given to a worker again.
+fn rest(bench: &mut Bench, workers: &[Worker], operation: OperationId) {
+    for _ in 0..60 {
+        if !bench.is_queued(operation) {
+            return;
+        }
+        bench.pass(seconds(1));
+        workers
+            .iter()
+            .for_each(|worker| drop(bench.renew(worker, &[])));
+    }
+    panic!("it rests for a minute");
+}
+
+#[test]
+fn what_idle_workers_have_no_room_for_ends_some_time() {
+    let mut bench = bench();
+    let workers: Vec<_> = (0..2)
+        .map(|at| bench.worker(&format!("w{at}"), 1))
+        .collect();
+    let operation = bench.submit(work("a"));
+    for _ in 0..6 {
+        rest(&mut bench, &workers, operation);
+        let worker = holder(&bench, &workers, operation).expect("somebody has it");
+        let given = bench.last(worker);
+        bench.outcome(worker, given, full());
+    }
+    let Some(End::Poison(poison)) = bench.end(operation) else {
+        panic!("it failed")
+    };
+    let text = poison.to_string();
+    assert!(
+        text.contains("host-w") && text.contains("there is no room: full"),
+        "{text}"
+    );
+    // It is not dangerous.
+    assert!(bench.try_submit(work("a"), None).is_some());
+}
+
+#[test]
+fn room_may_come_when_a_worker_has_done_what_else_it_has() {
+    let mut bench = bench();
+    let worker = bench.worker("w", 2);
+    let other = bench.submit(work("other"));
+    let of_other = bench.last(&worker);
+    let operation = bench.submit(work("a"));
+    for _ in 0..6 {
+        let given = bench.last(&worker);
+        assert_eq!(given.operation, operation);
+        bench.outcome(&worker, given, full());
+        while bench.is_queued(operation) {
+            bench.pass(seconds(1));
+            bench.renew(&worker, &[of_other]);
+        }
+    }
+    assert_eq!(bench.end(operation), None);
+    assert_eq!(bench.end(other), None);
 }
 
 #[test]
