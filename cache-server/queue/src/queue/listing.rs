@@ -6,12 +6,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Queue;
-use super::kind::{self, Class};
+use super::kind::{self, Class, Kind};
 use super::operation::{Operation, State};
 use crate::{Counts, Cursor, Filter, KindView, OperationId, OperationView, Waiting, WorkerView};
 
 /// Operations that one listing looks at. What a filter lets through is rarely further apart.
 const LOOKS: usize = 100_000;
+/// Workers that are looked at for what they say.
+const ASKED: usize = 16;
 
 impl Queue {
     /// An operation that is remembered.
@@ -52,7 +54,7 @@ impl Queue {
             };
         }
         if kinds.iter().all(|kind| kind.present.is_empty()) {
-            let members = kinds.iter().flat_map(|kind| &kind.members).take(16);
+            let members = kinds.iter().flat_map(|kind| &kind.members).take(ASKED);
             let mut reasons = members.filter_map(|&index| {
                 let worker = self.workers.get(index)?;
                 let why = if !worker.why.is_empty() {
@@ -78,11 +80,27 @@ impl Queue {
             let before = class.light.range(..(held.urgency.sequence, id)).count();
             return Waiting::Others { before };
         }
+        if kinds.iter().all(|kind| kind.free.is_empty())
+            && let Some(why) = self.held_back(&kinds)
+        {
+            return Waiting::NoneTakes {
+                wanted: wanted(),
+                why,
+            };
+        }
         let before = class.ready.before(id, &held.place());
         if held.hold.is_some_and(|hold| hold.until > self.clock.time()) && before == 0 {
             return Waiting::Held;
         }
         Waiting::Others { before }
+    }
+
+    /// What a worker says that would have a slot and takes nothing.
+    fn held_back(&self, kinds: &[&Kind]) -> Option<Arc<str>> {
+        let present = kinds.iter().flat_map(|kind| &kind.present).take(ASKED);
+        let mut workers = present.filter_map(|&(_, index)| self.workers.get(index));
+        let worker = workers.find(|worker| !worker.why.is_empty() && worker.used < worker.slots)?;
+        Some(format!("{}: {}", worker.name, worker.why).into())
     }
 
     /// Operations that match, the newest first, after `after`.

@@ -108,6 +108,33 @@ fn slots_and_what_a_worker_says_bound_what_it_gets() {
 }
 
 #[test]
+fn what_a_worker_that_takes_nothing_says_is_told_to_those_who_wait() {
+    let mut bench = Bench::new();
+    let worker = bench.worker("w", 2);
+    let capacity = |free, why: &str| Event::Capacity {
+        connection: worker.connection,
+        free,
+        draining: false,
+        why: why.into(),
+    };
+    bench.step(capacity(0, "10 MB of memory are left"));
+    let operations = [bench.submit(work("a")), bench.submit(work("b"))];
+    for operation in operations {
+        assert_eq!(
+            bench.queue.waiting(operation).unwrap().to_string(),
+            "no worker for linux/amd64 takes work now: host-w: 10 MB of memory are left"
+        );
+    }
+    // One with a slot for it is only busy.
+    bench.step(capacity(2, ""));
+    assert_eq!(bench.given(&worker).len(), 2);
+    bench.step(capacity(0, "tasks wait for memory"));
+    let third = bench.submit(work("c"));
+    let waiting = bench.queue.waiting(third);
+    assert_eq!(waiting, Some(Waiting::Others { before: 0 }));
+}
+
+#[test]
 fn a_draining_worker_gets_nothing_and_people_are_told() {
     let mut bench = Bench::new();
     let worker = bench.worker("w", 1);
