@@ -27,9 +27,9 @@ const NO_LABELS: [&str; 4] = ["os", "arch", "variant", "isolation"];
 
 /// A label: `NAME=VALUE`, as workers have it.
 pub fn label(text: &str) -> Result<(String, String), FarmAddressError> {
-    let label = text.split_once('=').filter(|(name, value)| {
-        !name.is_empty() && !value.is_empty() && !NO_LABELS.contains(name)
-    });
+    let label = text
+        .split_once('=')
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty() && !NO_LABELS.contains(name));
     let (name, value) = label.ok_or_else(|| FarmAddressError::Label(text.to_owned()))?;
     Ok((name.to_owned(), value.to_owned()))
 }
