@@ -231,7 +231,7 @@ fn passing_troubles_are_tried_again() {
 }
 
 /// The content of a `config.json` with the login for a host.
-fn login(host: &str, password: &str) -> String {
+pub(crate) fn login(host: &str, password: &str) -> String {
     // What `base64` of coreutils makes of it.
     let auth = TestCommand::root("base64")
         .arg("--wrap=0")

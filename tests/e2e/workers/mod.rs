@@ -7,10 +7,16 @@ mod barrier;
 mod commands;
 mod failing;
 mod faults;
+mod full_disk;
+mod logins;
+mod namespaces;
 mod placement;
+mod platforms;
+mod pressure;
 mod secrets;
 mod servers;
 mod stopping;
+mod tls;
 
 use std::path::PathBuf;
 use std::thread;

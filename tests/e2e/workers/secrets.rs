@@ -34,7 +34,7 @@ fn a_secret_reaches_the_step_and_nothing_else() {
 }
 
 /// Files that hold some bytes.
-fn holding(place: &Path, bytes: &[u8]) -> Vec<String> {
+pub(super) fn holding(place: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(place) else {
         return found;
