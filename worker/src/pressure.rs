@@ -18,33 +18,38 @@ pub struct Pressure {
 /// Reads it.
 #[derive(Debug, Clone)]
 pub struct Gauge {
-    /// The directory of this process's control group, in version 2 of their interface.
-    group: Option<PathBuf>,
+    /// `/proc`.
+    proc: PathBuf,
+    /// The directories of this process's control group and of all above it, in version 2 of their
+    /// interface.
+    groups: Vec<PathBuf>,
 }
 
 impl Gauge {
     /// A gauge of this machine and of this process's control group.
     pub fn new() -> Self {
-        let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let group = group_path(&membership)
-            .map(|path| Path::new("/sys/fs/cgroup").join(path))
-            .filter(|path| path.is_dir());
-        Self { group }
+        Self::of(Path::new("/proc"), Path::new("/sys/fs/cgroup"))
+    }
+
+    /// The same, where the kernel's files are elsewhere.
+    fn of(proc: &Path, all_groups: &Path) -> Self {
+        let membership = fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
+        let own = group_path(&membership).map(|path| all_groups.join(path));
+        let own = own.filter(|path| path.is_dir());
+        let groups = own.iter().flat_map(|own| own.ancestors());
+        let groups = groups.take_while(|path| path.starts_with(all_groups));
+        Self {
+            groups: groups.map(Path::to_owned).collect(),
+            proc: proc.to_owned(),
+        }
     }
 
     /// What is said now. What cannot be read is not said.
     pub fn read(&self) -> Pressure {
-        let text = |path: &str| fs::read_to_string(path).ok();
-        let of_group = |name: &str| fs::read_to_string(self.group.as_ref()?.join(name)).ok();
-        let machine = text("/proc/meminfo").and_then(|text| available(&text));
-        let group = of_group("memory.max")
-            .and_then(|text| text.trim().parse::<u64>().ok())
-            .and_then(|max| {
-                let used: u64 = of_group("memory.current")?.trim().parse().ok()?;
-                // What is cached of files can be had.
-                let cached = of_group("memory.stat").and_then(|text| inactive_file(&text));
-                Some(max.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
-            });
+        let text = |path: &str| fs::read_to_string(self.proc.join(path)).ok();
+        let of_group = |name: &str| fs::read_to_string(self.groups.first()?.join(name)).ok();
+        let machine = text("meminfo").and_then(|text| available(&text));
+        let groups = self.groups.iter().filter_map(|group| left_in(group));
         let worse = |one: Option<String>, other: Option<String>| {
             let stalled = [one, other].into_iter().flatten();
             stalled
@@ -52,11 +57,21 @@ impl Gauge {
                 .reduce(f64::max)
         };
         Pressure {
-            available: [machine, group].into_iter().flatten().min(),
-            memory: worse(text("/proc/pressure/memory"), of_group("memory.pressure")),
-            cpu: worse(text("/proc/pressure/cpu"), of_group("cpu.pressure")),
+            available: groups.chain(machine).min(),
+            memory: worse(text("pressure/memory"), of_group("memory.pressure")),
+            cpu: worse(text("pressure/cpu"), of_group("cpu.pressure")),
         }
     }
+}
+
+/// How much a control group with a limit has left.
+fn left_in(group: &Path) -> Option<u64> {
+    let text = |name: &str| fs::read_to_string(group.join(name)).ok();
+    let max: u64 = text("memory.max")?.trim().parse().ok()?;
+    let used: u64 = text("memory.current")?.trim().parse().ok()?;
+    // What is cached of files can be had.
+    let cached = text("memory.stat").and_then(|text| inactive_file(&text));
+    Some(max.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
 }
 
 impl Default for Gauge {
@@ -114,6 +129,62 @@ mod tests {
             assert_eq!(stalled_for(nonsense), None);
             assert_eq!(group_path(nonsense), None);
         }
+    }
+
+    /// Writes files below a directory.
+    fn files(root: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_least_that_the_machine_and_all_groups_have_left_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let (proc, groups) = (root.path().join("proc"), root.path().join("groups"));
+        files(
+            &proc,
+            &[
+                ("self/cgroup", "0::/a.slice/worker.service\n"),
+                ("meminfo", "MemAvailable: 1000 kB\n"),
+                ("pressure/memory", "some avg10=1.50 avg60=0.00\n"),
+                ("pressure/cpu", "some avg10=70.00 avg60=0.00\n"),
+            ],
+        );
+        files(
+            &groups,
+            &[
+                ("a.slice/memory.max", "900000\n"),
+                ("a.slice/memory.current", "800000\n"),
+                ("a.slice/memory.stat", "anon 1\ninactive_file 50000\n"),
+                ("a.slice/worker.service/memory.max", "max\n"),
+                ("a.slice/worker.service/memory.current", "800000\n"),
+                (
+                    "a.slice/worker.service/memory.pressure",
+                    "some avg10=25.00 avg60=0.00\n",
+                ),
+            ],
+        );
+        let gauge = Gauge::of(&proc, &groups);
+        let expected = Pressure {
+            available: Some(150_000),
+            memory: Some(25.0),
+            cpu: Some(70.0),
+        };
+        assert_eq!(gauge.read(), expected);
+        // It is read anew each time.
+        files(&groups, &[("a.slice/memory.current", "100000\n")]);
+        files(&proc, &[("meminfo", "MemAvailable: 10 kB\n")]);
+        assert_eq!(gauge.read().available, Some(10 << 10));
+    }
+
+    #[test]
+    fn what_a_machine_does_not_say_is_not_said() {
+        let root = tempfile::tempdir().unwrap();
+        let gauge = Gauge::of(&root.path().join("proc"), &root.path().join("groups"));
+        assert_eq!(gauge.read(), Pressure::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ashlar_proto::wire::farm as wire;
 use ashlar_remote::seal::FarmKey;
+use ashlar_sharing::sharing::Proof;
 use ashlar_store::task::{Task, spawn};
 use ashlar_workshop::Variables;
 use tokio::sync::{Notify, watch};
@@ -54,6 +55,8 @@ pub struct Worker {
     pub near: NearStores,
     /// What opens the secrets of builds.
     pub key: FarmKey,
+    /// Who signs what is made here, and what is demanded of results of others.
+    pub proof: Proof,
     /// The environment, as those see it who fetch for a build.
     pub variables: Variables,
     /// Registries whose certificates are not checked.
@@ -97,6 +100,7 @@ pub struct Parts {
     pub farm: Arc<Farm>,
     pub homes: Homes,
     pub key: FarmKey,
+    pub proof: Proof,
     pub variables: Variables,
     pub insecure_registries: Vec<String>,
     pub holder: String,
@@ -111,6 +115,7 @@ impl Worker {
             farm,
             homes,
             key,
+            proof,
             variables,
             insecure_registries,
             holder,
@@ -122,6 +127,7 @@ impl Worker {
             farm,
             homes,
             key,
+            proof,
             variables,
             insecure_registries,
             holder,
@@ -155,6 +161,16 @@ impl Worker {
         let taken = self.line.slots_taken();
         let pressure = self.gauge.read();
         let capacity = capacity::capacity(self.limits, taken, self.is_draining(), &pressure);
+        if !capacity.is_draining {
+            let was_short = !self.line.capacity().why.is_empty();
+            match capacity.why.as_str() {
+                "" if was_short => tracing::info!("taking work again"),
+                why if !why.is_empty() && !was_short => {
+                    tracing::warn!(why, "taking no more work for now");
+                }
+                _ => {}
+            }
+        }
         self.line.set_capacity(capacity);
     }
 

@@ -202,7 +202,10 @@ impl Question<'_> {
     /// is news.
     pub fn waits(mut self, fault: &Fault) {
         self.told = true;
-        let text = format!("it does not answer, and the build waits for it: {}", reasons(fault));
+        let text = format!(
+            "it does not answer, and the build waits for it: {}",
+            reasons(fault)
+        );
         self.breaker.tell(Trouble::Unreachable, &text);
     }
 

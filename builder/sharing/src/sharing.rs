@@ -44,6 +44,15 @@ pub struct Proof {
     pub signer: Option<Arc<Signer>>,
 }
 
+impl Proof {
+    /// A cache of whose results is demanded what the policy says.
+    pub fn demanded_of(&self, cache: Cache) -> Cache {
+        let origin = cache.origin();
+        let trust = self.policy.of(&origin.address, &origin.instance);
+        cache.trusting(Arc::clone(trust))
+    }
+}
+
 /// Gives what cache mounts hold.
 pub trait MountTars: Send + Sync {
     /// The files of a mount as a tar; `None` if there are none, or somebody uses it.

@@ -1,6 +1,5 @@
 //! The shared caches of a command.
 
-pub(crate) mod proof;
 mod registry;
 
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use ashlar_sharing::fetch::CacheOpener;
 use ashlar_sharing::portable::{Container, DirectoryContainer, PortableConnect};
 use ashlar_sharing::sharing::{Proof, Sharing};
 use ashlar_store::home::Home;
+use ashlar_workshop::proof;
 use ashlar_workshop::servers::{Servers, holder};
 use ashlar_workshop::workshop::ClientSource;
 
@@ -58,7 +58,7 @@ pub fn open(
     warnings: &WarningSink,
 ) -> Result<Sharing, CliError> {
     let proof = if flags.is_build {
-        proof::read(&flags, settings, warnings)?
+        read_proof(flags, settings, warnings)?
     } else {
         Proof::default()
     };
@@ -75,9 +75,7 @@ pub fn open(
     let is_needed = flags.farm.is_some_and(|farm| farm.is_needed);
     let trusting = |cache: Cache| {
         let cache = if is_needed { cache.needed() } else { cache };
-        let origin = cache.origin();
-        let trust = proof.policy.of(&origin.address, &origin.instance);
-        Arc::new(cache.trusting(Arc::clone(trust)))
+        Arc::new(proof.demanded_of(cache))
     };
     let caches = specs.iter().map(|spec| opening.cache(spec).map(trusting));
     let mut caches: Vec<Arc<Cache>> = caches.collect::<Result<_, _>>()?;
@@ -99,6 +97,24 @@ pub fn open(
     });
     let holder = holder(&settings.environment().variables());
     Ok(Sharing::new(home.clone(), caches, opener, holder, proof))
+}
+
+/// The keys that the flags, the environment and the configuration file name.
+fn read_proof(
+    flags: CacheFlags<'_>,
+    settings: &Settings,
+    warnings: &WarningSink,
+) -> Result<Proof, CliError> {
+    let sign = settings.cache_sign(flags.sign)?;
+    let trust = settings.cache_trust(flags.trust)?;
+    let clock = settings.clock();
+    let environment = settings.environment();
+    let around = proof::Around {
+        variable: &|name| environment.text(name).map(ToOwned::to_owned),
+        now: Arc::new(move || clock.now().seconds),
+        warnings,
+    };
+    Ok(proof::read(sign.as_ref(), &trust, around)?)
 }
 
 /// Opens one cache.

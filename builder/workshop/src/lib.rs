@@ -6,6 +6,7 @@
 //! | [`images`] | images between names, registries and the store |
 //! | [`sources`] | files from elsewhere: between the engine and those who fetch |
 //! | [`servers`] | connections to cache servers, and the tokens for them |
+//! | [`proof`] | keys that sign results, and whom a build trusts |
 //! | [`error`] | what goes wrong with any of it, and whose affair that is |
 //! | [`variables`] | the environment, as it was given to us |
 //! | [`remover`] | removes from the store what belongs to subordinate ids |
@@ -15,6 +16,7 @@
 
 pub mod error;
 pub mod images;
+pub mod proof;
 pub mod remover;
 pub mod servers;
 pub mod sources;

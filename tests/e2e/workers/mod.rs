@@ -15,6 +15,7 @@ mod platforms;
 mod pressure;
 mod secrets;
 mod servers;
+mod signed;
 mod stopping;
 mod tls;
 

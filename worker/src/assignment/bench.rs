@@ -11,8 +11,7 @@ use ashlar_exec::executor::{BlobFetcher, LocalExecutor};
 use ashlar_image::registry::RegistrySettings;
 use ashlar_model::digest::DefinitionKey;
 use ashlar_remote::seal::Secrets;
-use ashlar_sharing::cache::Cache;
-use ashlar_sharing::sharing::{Proof, Sharing};
+use ashlar_sharing::sharing::Sharing;
 use ashlar_store::home::Home;
 use ashlar_workshop::sources::Sources;
 use ashlar_workshop::workshop::{Basics, registry_settings};
@@ -67,7 +66,8 @@ impl Bench {
         };
         let cache = worker.farm.cache(instance, Arc::clone(&warnings));
         // What is made here and does not arrive there was made for nobody.
-        let cache = cache.needed();
+        let cache = worker.proof.demanded_of(cache.needed());
+        let proof = worker.proof.clone();
         let basics = Basics {
             registries,
             blobs,
@@ -76,8 +76,8 @@ impl Bench {
         let store = home.clone();
         let holder = worker.holder.clone();
         let workshop = Workshop::new(home.clone(), basics, |_| {
-            let sharing = sharing(store, cache, holder);
-            Ok::<_, WorkshopError>(sharing)
+            let cache = vec![Arc::new(cache)];
+            Ok::<_, WorkshopError>(Sharing::new(store, cache, None, holder, proof))
         })?;
         let agents =
             Agents::listen(home, &worker.line, given, &secrets.agents).map_err(|error| {
@@ -157,8 +157,4 @@ impl Bench {
         let results = progress.done.saturating_sub(progress.failed);
         worker.metrics.sent(progress.sent.bytes, results);
     }
-}
-
-fn sharing(home: Home, cache: Cache, holder: String) -> Sharing {
-    Sharing::new(home, vec![Arc::new(cache)], None, holder, Proof::default())
 }

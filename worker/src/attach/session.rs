@@ -13,7 +13,7 @@ use farm::workers_client::WorkersClient;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use super::channels::Messages;
 use super::ledger::{Given, Taken};
@@ -47,7 +47,10 @@ pub(super) async fn run(
     let mut client =
         WorkersClient::new(endpoint.channel()).max_decoding_message_size(LONGEST_MESSAGE);
     let attach = client.attach(ReceiverStream::new(waiting));
-    let failed = |status| fault_of("attach to the farm", status);
+    let failed = |status: Status| match status.code() {
+        Code::Unimplemented => no_port_for_workers(),
+        _ => fault_of("attach to the farm", status),
+    };
     let mut said = timeout(WELCOME, attach)
         .await
         .map_err(|_| silent())?
@@ -58,10 +61,7 @@ pub(super) async fn run(
         .map_err(|_| silent())?
         .map_err(failed)?;
     let Some(Said::Welcome(welcome)) = welcome.and_then(|message| message.kind) else {
-        return Err(Fault::new(
-            FaultKind::Invalid,
-            "the farm does not say Welcome: is this its port for workers?",
-        ));
+        return Err(no_port_for_workers());
     };
     tracing::info!(
         address = endpoint.settings().address,
@@ -79,6 +79,13 @@ pub(super) async fn run(
         renew_every,
     };
     session.speak(&mut said, messages).await
+}
+
+fn no_port_for_workers() -> Fault {
+    Fault::new(
+        FaultKind::Invalid,
+        "the farm does not say Welcome: is this its port for workers?",
+    )
 }
 
 fn silent() -> Fault {

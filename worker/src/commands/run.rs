@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ashlar_exec::executor::{BlobFetcher, LocalExecutor, isolation_class};
 use ashlar_exec::sandbox::IdChoice;
@@ -11,9 +11,11 @@ use ashlar_model::executor::{BoxFuture, StepError};
 use ashlar_model::platform::Platform;
 use ashlar_model::reference::Reference;
 use ashlar_remote::order;
+use ashlar_sharing::sharing::Proof;
 use ashlar_store::home::Home;
 use ashlar_store::task::spawn;
 use ashlar_workshop::servers::Servers;
+use ashlar_workshop::{WarningSink, proof};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -45,8 +47,9 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure
     log::start(filter, settings.log_format, environment.no_color());
     let key = keygen::read(settings.farm_key.as_deref())?;
     let variables = environment.handed_on();
-    let quiet = Arc::new(|text: &str| tracing::warn!("{text}"));
-    let servers = Servers::new(variables.clone(), None, quiet);
+    let quiet: WarningSink = Arc::new(|text: &str| tracing::warn!("{text}"));
+    let servers = Servers::new(variables.clone(), None, Arc::clone(&quiet));
+    let proof = read_proof(settings, environment, &quiet)?;
     let farm = Arc::new(Farm::new(settings.farm.clone(), &servers)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -61,6 +64,7 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure
         farm: Arc::clone(&farm),
         homes: Homes::new(settings.root.clone(), settings.limit),
         key,
+        proof,
         variables,
         insecure_registries: settings.insecure_registries.clone(),
         holder: settings.name.clone(),
@@ -106,6 +110,30 @@ pub fn run(settings: &Settings, environment: &Environment) -> Result<u8, Failure
         tracing::info!("stopped");
         0
     })
+}
+
+/// The keys that results are signed with, and those that results of others are.
+fn read_proof(
+    settings: &Settings,
+    environment: &Environment,
+    warnings: &WarningSink,
+) -> Result<Proof, Failure> {
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
+    };
+    let around = proof::Around {
+        variable: &|name| environment.named(name),
+        now: Arc::new(now),
+        warnings,
+    };
+    Ok(proof::read(
+        settings.cache_sign.as_ref(),
+        &settings.cache_trust,
+        around,
+    )?)
 }
 
 /// Fails unless this machine can run steps, in the words of a build that cannot.

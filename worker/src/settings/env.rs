@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ASHLAR_WORKER_CONFIG` | the settings file |
 //! | `ASHLAR_WORKER_` and the name of a setting in capitals, such as `ASHLAR_WORKER_FARM` | that setting; lists are separated by spaces |
+//! | one that `--cache-sign env=VARIABLE` names | a key to sign with |
 //! | `NOTIFY_SOCKET` | where the service manager wants to hear that the worker is ready |
 //! | `XDG_DATA_HOME`, `HOME` | where the stores are by default |
 //! | `NO_COLOR` | the log has no colours |
@@ -156,6 +157,11 @@ impl Environment {
         data.or_else(|| Some(PathBuf::from(self.get("HOME")?).join(".local/share")))
     }
 
+    /// A variable that a setting names.
+    pub fn named(&self, name: &str) -> Option<String> {
+        self.get(name)?.to_str().map(ToOwned::to_owned)
+    }
+
     /// What those see who fetch for a build.
     pub fn handed_on(&self) -> Variables {
         let environment = self.clone();
@@ -182,6 +188,8 @@ impl Environment {
             cert: self.path("CERT"),
             key: self.path("KEY"),
             farm_key: self.path("FARM_KEY"),
+            cache_sign: self.parsed("CACHE_SIGN")?,
+            cache_trust: self.parsed("CACHE_TRUST")?,
             http: self.text("HTTP")?,
             grace: self.parsed("GRACE")?,
             log: self.text("LOG")?,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ashlar_sharing::address::{CacheSpec, instance_name};
+use ashlar_workshop::proof::argument::{SignArg, TrustArg};
 use clap::Args;
 use serde::Deserialize;
 
@@ -56,6 +57,16 @@ pub struct Options {
     /// a farm may share one [default: a new one at each start, kept in memory]
     #[arg(long, value_name = "FILE", help_heading = "Farm")]
     pub farm_key: Option<PathBuf>,
+
+    /// Sign results with this key: FILE[,name=BUILDER] or env=VARIABLE[,name=BUILDER], as `ashlar
+    /// cache keygen` writes it
+    #[arg(long, value_name = "KEY", help_heading = "Trust")]
+    pub cache_sign: Option<SignArg>,
+
+    /// Results of others that steps may stand on: any, signed=FILE[+FILE][,signer=NAME][,instance=NAME]
+    /// or policy=FILE [default: any]
+    #[arg(long, value_name = "WHOM", help_heading = "Trust")]
+    pub cache_trust: Option<TrustArg>,
 
     /// Namespaces whose work is taken, with all below them; may be repeated [default: all that the
     /// token allows]
@@ -124,6 +135,8 @@ impl Options {
             cert: self.cert.or(below.cert),
             key: self.key.or(below.key),
             farm_key: self.farm_key.or(below.farm_key),
+            cache_sign: self.cache_sign.or(below.cache_sign),
+            cache_trust: self.cache_trust.or(below.cache_trust),
             instance: self.instance.or(below.instance),
             slots: self.slots.or(below.slots),
             label: self.label.or(below.label),
@@ -150,6 +163,8 @@ pub struct Settings {
     /// The farm, as a cache for the namespaces of assignments.
     pub farm: CacheSpec,
     pub farm_key: Option<PathBuf>,
+    pub cache_sign: Option<SignArg>,
+    pub cache_trust: TrustArg,
     pub instances: Vec<String>,
     pub slots: u32,
     pub labels: Vec<Label>,
@@ -197,7 +212,8 @@ impl Settings {
             .ok_or_else(|| {
                 wrong("cannot tell where the stores are: HOME is not set").hinted("give --root DIR")
             })?;
-        let instances = options.instance.unwrap_or_else(|| vec![String::new()]);
+        // None: the farm knows which ones the token allows.
+        let instances = options.instance.unwrap_or_default();
         let instances = instances.iter().map(|name| instance_name(name));
         let slots = options
             .slots
@@ -206,6 +222,8 @@ impl Settings {
         Ok(Self {
             farm,
             farm_key: options.farm_key,
+            cache_sign: options.cache_sign,
+            cache_trust: options.cache_trust.unwrap_or(TrustArg::Any),
             instances: instances
                 .collect::<Result<_, _>>()
                 .map_err(Failure::usage)?,
@@ -269,7 +287,7 @@ mod tests {
             settings.root,
             Path::new("/home/me/.local/share/ashlar-worker")
         );
-        assert_eq!(settings.instances, [""]);
+        assert!(settings.instances.is_empty());
     }
 
     #[test]

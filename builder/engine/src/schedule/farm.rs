@@ -383,7 +383,7 @@ impl Runner {
             // It would be refused again.
             Some(refusal) => (
                 format!("the farm has made {name}, but its result is not taken: {refusal}"),
-                "let the workers sign what they make, with a key that is trusted here",
+                "start the workers with --cache-sign, and trust their key here",
                 FarmFault::NotDone,
             ),
             None => (

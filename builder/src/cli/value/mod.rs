@@ -2,7 +2,6 @@
 
 mod assignment;
 mod cache;
-mod cache_proof;
 mod cache_store;
 mod call;
 mod context;
@@ -21,11 +20,11 @@ use ashlar_model::reference::Reference;
 use ashlar_model::step::Network;
 
 pub use ashlar_model::amount::Size;
+pub(super) use ashlar_workshop::proof::argument::builder_name;
+pub use ashlar_workshop::proof::argument::{SignArg, TrustArg};
 pub use assignment::{AssignmentError, BuildArg, EnvironmentVariable, Label};
 pub use cache::CacheArg;
 pub(super) use cache::wait;
-pub(super) use cache_proof::builder_name;
-pub use cache_proof::{KeyPlace, SignArg, TrustArg};
 pub use cache_store::CacheStore;
 pub(super) use cache_store::{cache_from, cache_to};
 pub use call::{Call, Method};

@@ -23,13 +23,18 @@ use tokio::time::sleep;
 use super::secrets::Offered;
 use crate::cli::build::BuildArgs;
 use crate::cli::value::CacheArg;
-use crate::commands::farm::{connect, pinned, to_cli_error};
+use crate::commands::farm::{connect, pinned, reach};
 use crate::diagnostics::{CliError, ErrorKind};
 use crate::settings::Settings;
 use crate::workshop::{WarningSink, Workshop};
 
 /// How often a farm without workers is asked again.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a build tries to reach its farm: its address may be wrong.
+const CONNECTED: Duration = Duration::from_secs(10);
+/// The same for a farm that has answered before.
+const ANSWERED: Duration = Duration::from_secs(60);
 
 /// A farm, ready to be given the work of one build.
 pub(super) struct BuildFarm {
@@ -71,7 +76,9 @@ impl Opening<'_> {
 
     /// Connects to the farm, waits for a worker, and makes the options those of its workers.
     async fn try_open(&self, options: &mut PlanOptions) -> Result<BuildFarm, CliError> {
-        let client = connect(self.spec, self.settings, Arc::clone(&self.warnings)).await?;
+        let warnings = Arc::clone(&self.warnings);
+        let patience = self.patience(CONNECTED);
+        let client = connect(self.spec, self.settings, warnings, patience).await?;
         let (farm, isolation) = self.await_workers(&client, options).await?;
         if !farm.order_versions.contains(&order::VERSION) {
             return Err(CliError::environment(
@@ -109,6 +116,15 @@ impl Opening<'_> {
         })
     }
 
+    /// A build that can be made here does not wait.
+    const fn patience(&self, patience: Duration) -> Duration {
+        if self.falls_back {
+            Duration::ZERO
+        } else {
+            patience
+        }
+    }
+
     /// Waits until the farm has a worker for the build; gives how it isolates steps.
     async fn await_workers(
         &self,
@@ -117,7 +133,8 @@ impl Opening<'_> {
     ) -> Result<(Farm, String), CliError> {
         let mut told = false;
         loop {
-            let farm = client.describe().await.map_err(to_cli_error)?;
+            let patience = self.patience(ANSWERED);
+            let farm = reach(|| client.describe(), patience, &self.warnings).await?;
             // Workers of the image's own platform run its programs without an emulator.
             for platform in [options.platform.clone(), options.build_platform.clone()] {
                 let mut required = requirements(&platform);

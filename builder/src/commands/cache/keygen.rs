@@ -11,7 +11,7 @@ use crate::cli::cache::keygen::KeygenArgs;
 use crate::commands::output::line;
 use crate::diagnostics::CliError;
 use crate::exit_code::ExitCode;
-use crate::shared::proof;
+use ashlar_workshop::proof;
 
 /// Runs the command.
 pub(super) fn run(args: &KeygenArgs) -> Result<ExitCode, CliError> {

@@ -11,10 +11,13 @@ pub(super) mod submit;
 pub(super) mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ashlar_model::error_chain::error_chain;
 use ashlar_remote::address::{FarmSpec, KeySource};
 use ashlar_remote::client::image::ImageFailure;
 use ashlar_remote::client::{FarmClient, FarmError};
+use ashlar_remote::patience::Backoff;
 use ashlar_remote::seal::Recipient;
 use ashlar_store::grpc::GrpcSettings;
 use ashlar_workshop::servers::{Servers, identity};
@@ -38,17 +41,18 @@ pub(super) fn needed(flag: Option<&FarmArg>, settings: &Settings) -> Result<Farm
     })
 }
 
-/// Connects to a farm.
+/// Connects to a farm. One that cannot be reached is tried again for so long.
 pub(super) async fn connect(
     spec: &FarmSpec,
     settings: &Settings,
     warnings: WarningSink,
+    patience: Duration,
 ) -> Result<FarmClient, CliError> {
     let environment = settings.environment();
     let servers = Servers::new(
         environment.variables(),
         environment.cache_token_file(),
-        warnings,
+        Arc::clone(&warnings),
     );
     let server = &spec.server;
     let mut grpc = GrpcSettings::new(server.address.to_string());
@@ -58,13 +62,39 @@ pub(super) async fn connect(
     if grpc.address.starts_with("grpcs:") {
         grpc.certificates = servers.trust(server)?();
     }
-    FarmClient::connect(grpc).await.map_err(to_cli_error)
+    let connect = || FarmClient::connect(grpc.clone());
+    reach(connect, patience, &warnings).await
+}
+
+/// Asks a farm; again, for so long, while it cannot be reached.
+pub(super) async fn reach<T, F>(
+    ask: impl Fn() -> F,
+    patience: Duration,
+    warnings: &WarningSink,
+) -> Result<T, CliError>
+where
+    F: Future<Output = Result<T, FarmError>>,
+{
+    let mut backoff = Backoff::lasting(patience);
+    let mut told = false;
+    loop {
+        let error = match ask().await {
+            Err(error) if matches!(error, FarmError::Unreachable { .. }) => error,
+            answered => return answered.map_err(to_cli_error),
+        };
+        if !patience.is_zero() && !std::mem::replace(&mut told, true) {
+            warnings(&format!("{}: trying again", error_chain(&error)));
+        }
+        if !backoff.wait(None).await {
+            return Err(to_cli_error(error));
+        }
+    }
 }
 
 /// The same for commands that show no progress.
 async fn connect_plainly(spec: &FarmSpec, settings: &Settings) -> Result<FarmClient, CliError> {
     let warnings: WarningSink = Arc::new(|message: &str| warn(message));
-    connect(spec, settings, warnings).await
+    connect(spec, settings, warnings, Duration::ZERO).await
 }
 
 /// Whom the user wants secrets to be sealed to.

@@ -1,48 +1,70 @@
 //! Keys that sign results, and whom a build trusts.
 
+pub mod argument;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ashlar_model::secret::SecretValue;
 use ashlar_sharing::sharing::Proof;
+use ashlar_sharing::signature::keys::Now;
 use ashlar_sharing::signature::statement::is_name;
 use ashlar_sharing::signature::{KeyRing, Policy, Rule, Signed, Signer, Trust};
 use serde::Deserialize;
 
-use super::CacheFlags;
-use crate::cli::value::{KeyPlace, SignArg, TrustArg};
-use crate::diagnostics::CliError;
-use crate::settings::Settings;
+use crate::error::WorkshopError;
 use crate::workshop::WarningSink;
+use argument::{KeyPlace, SignArg, TrustArg};
 
 /// What stands before the builder's name, in a line before the key.
-pub(crate) const NAME_LINE: &str = "builder: ";
+pub const NAME_LINE: &str = "builder: ";
 /// The longest file of keys that is read, in bytes.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// What the flags, the environment and the configuration file say.
-pub(super) fn read(
-    flags: &CacheFlags<'_>,
-    settings: &Settings,
-    warnings: &WarningSink,
-) -> Result<Proof, CliError> {
-    let signer = match settings.cache_sign(flags.sign)? {
-        Some(SignArg::Key { key, name }) => Some(Arc::new(signer(&key, name, settings, warnings)?)),
+/// What keys are read with.
+pub struct Around<'a> {
+    /// Looks a variable of the environment up that holds a key.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The time at which something is signed.
+    pub now: Now,
+    /// Receives what is odd about keys.
+    pub warnings: &'a WarningSink,
+}
+
+impl std::fmt::Debug for Around<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Around").finish_non_exhaustive()
+    }
+}
+
+/// Reads the keys that are named.
+///
+/// # Errors
+///
+/// A key or a policy cannot be read, or is none.
+pub fn read(
+    sign: Option<&SignArg>,
+    trust: &TrustArg,
+    around: Around<'_>,
+) -> Result<Proof, WorkshopError> {
+    let warnings = around.warnings;
+    let signer = match sign {
+        Some(SignArg::Key { key, name }) => Some(Arc::new(signer(key, name.clone(), &around)?)),
         Some(SignArg::None) | None => None,
     };
-    let policy = match settings.cache_trust(flags.trust)? {
+    let policy = match trust {
         TrustArg::Any => Policy::default(),
         TrustArg::Signed {
             keys,
             signers,
             instances,
         } => Policy::of_all(Trust::Signed(Signed {
-            keys: key_ring(&keys)?,
-            signers,
-            instances,
+            keys: key_ring(keys)?,
+            signers: signers.clone(),
+            instances: instances.clone(),
         })),
-        TrustArg::Policy(path) => policy(&path)?,
+        TrustArg::Policy(path) => policy(path)?,
     };
     if signer.is_some() && !policy.demands_anything() {
         warnings(
@@ -58,15 +80,14 @@ pub(super) fn read(
 fn signer(
     place: &KeyPlace,
     name: Option<String>,
-    settings: &Settings,
-    warnings: &WarningSink,
-) -> Result<Signer, CliError> {
+    around: &Around<'_>,
+) -> Result<Signer, WorkshopError> {
     let (text, shown, default) = match place {
         KeyPlace::File(path) => {
             let text = text_of(path, "the key")?;
             let others = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0);
             if others {
-                warnings(&format!(
+                (around.warnings)(&format!(
                     "others may read the private key {}: chmod 600 it, or make a new one",
                     path.display()
                 ));
@@ -74,19 +95,18 @@ fn signer(
             (text, path.display().to_string(), name_of_path(path))
         }
         KeyPlace::Variable(name) => {
-            let text = settings.environment().text(name).ok_or_else(|| {
-                CliError::usage(format!("the variable {name} holds no key to sign with"))
+            let text = (around.variable)(name).ok_or_else(|| {
+                WorkshopError::usage(format!("the variable {name} holds no key to sign with"))
             })?;
-            (text.to_owned(), format!("${name}"), "builder".to_owned())
+            (text, format!("${name}"), "builder".to_owned())
         }
     };
     let name = name.or_else(|| name_in(&text)).unwrap_or(default);
     let pem = text.find("-----BEGIN").map_or("", |begin| &text[begin..]);
-    let clock = settings.clock();
     let pem = SecretValue::new(pem.as_bytes().to_vec());
-    let signer = Signer::of_pem(&pem, &name, Arc::new(move || clock.now().seconds));
+    let signer = Signer::of_pem(&pem, &name, Arc::clone(&around.now));
     signer.map_err(|error| {
-        CliError::usage(format!("cannot sign with the key in {shown}"))
+        WorkshopError::usage(format!("cannot sign with the key in {shown}"))
             .hint("make one with `ashlar cache keygen FILE`")
             .caused_by(error)
     })
@@ -99,7 +119,7 @@ fn name_in(text: &str) -> Option<String> {
 }
 
 /// A builder's name made of that of a file.
-pub(crate) fn name_of_path(path: &Path) -> String {
+pub fn name_of_path(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let name: String = stem
         .chars()
@@ -113,7 +133,7 @@ pub(crate) fn name_of_path(path: &Path) -> String {
     }
 }
 
-fn text_of(path: &Path, what: &str) -> Result<String, CliError> {
+fn text_of(path: &Path, what: &str) -> Result<String, WorkshopError> {
     use std::io::Read as _;
     let read = || {
         let mut text = String::new();
@@ -122,12 +142,13 @@ fn text_of(path: &Path, what: &str) -> Result<String, CliError> {
         Ok(text)
     };
     read().map_err(|error: std::io::Error| {
-        CliError::environment(format!("cannot read {what} in {}", path.display())).caused_by(error)
+        WorkshopError::environment(format!("cannot read {what} in {}", path.display()))
+            .caused_by(error)
     })
 }
 
 /// The public keys in files, and in the files `*.pub` and `*.pem` of directories.
-fn key_ring(paths: &[PathBuf]) -> Result<KeyRing, CliError> {
+fn key_ring(paths: &[PathBuf]) -> Result<KeyRing, WorkshopError> {
     let mut keys = KeyRing::default();
     for path in paths {
         let files = if path.is_dir() {
@@ -138,20 +159,20 @@ fn key_ring(paths: &[PathBuf]) -> Result<KeyRing, CliError> {
         for file in &files {
             keys.add_pem(&text_of(file, "the public key")?)
                 .map_err(|error| {
-                    CliError::usage(format!("cannot trust the key in {}", file.display()))
+                    WorkshopError::usage(format!("cannot trust the key in {}", file.display()))
                         .hint("`ashlar cache keygen` and `openssl pkey -pubout` write public keys")
                         .caused_by(error)
                 })?;
         }
         if files.is_empty() {
             let what = format!("the directory {} has no public keys", path.display());
-            return Err(CliError::usage(what).hint("their files are named *.pub or *.pem"));
+            return Err(WorkshopError::usage(what).hint("their files are named *.pub or *.pem"));
         }
     }
     Ok(keys)
 }
 
-fn files_of(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
+fn files_of(directory: &Path) -> Result<Vec<PathBuf>, WorkshopError> {
     let list = || -> std::io::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(directory)? {
@@ -168,7 +189,7 @@ fn files_of(directory: &Path) -> Result<Vec<PathBuf>, CliError> {
     };
     list().map_err(|error| {
         let what = format!("cannot read the public keys in {}", directory.display());
-        CliError::environment(what).caused_by(error)
+        WorkshopError::environment(what).caused_by(error)
     })
 }
 
@@ -201,9 +222,9 @@ enum Require {
     Signed,
 }
 
-fn policy(path: &Path) -> Result<Policy, CliError> {
+fn policy(path: &Path) -> Result<Policy, WorkshopError> {
     let text = text_of(path, "the policy")?;
-    let wrong = |why: String| CliError::usage(format!("{} is wrong: {why}", path.display()));
+    let wrong = |why: String| WorkshopError::usage(format!("{} is wrong: {why}", path.display()));
     let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let directory = path.parent().unwrap_or(Path::new("."));
     let rules = file.trust.into_iter().map(|table| {
@@ -217,11 +238,11 @@ fn policy(path: &Path) -> Result<Policy, CliError> {
 /// What is wrong with a table, or with the keys that it names.
 enum TableError {
     Text(String),
-    Keys(CliError),
+    Keys(WorkshopError),
 }
 
 impl TableError {
-    fn unwrap_or_else(self, wrong: impl FnOnce(String) -> CliError) -> CliError {
+    fn unwrap_or_else(self, wrong: impl FnOnce(String) -> WorkshopError) -> WorkshopError {
         match self {
             Self::Text(text) => wrong(text),
             Self::Keys(error) => error,

@@ -1,9 +1,10 @@
-//! `--cache-sign` and `--cache-trust`.
+//! What `--cache-sign` and `--cache-trust` get.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ashlar_sharing::signature::statement::is_name;
+use serde::Deserialize;
 
 /// Where a private key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,8 @@ pub enum KeyPlace {
 }
 
 /// How results are signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum SignArg {
     /// Not at all, whatever the environment and the configuration say.
     None,
@@ -29,7 +31,8 @@ pub enum SignArg {
 }
 
 /// Which results are taken from caches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum TrustArg {
     /// All.
     Any,
@@ -47,7 +50,11 @@ pub enum TrustArg {
 }
 
 /// A builder's name.
-pub(in super::super) fn builder_name(text: &str) -> Result<String, String> {
+///
+/// # Errors
+///
+/// Why it is none.
+pub fn builder_name(text: &str) -> Result<String, String> {
     if is_name(text) {
         return Ok(text.to_owned());
     }
@@ -91,6 +98,14 @@ impl FromStr for SignArg {
             },
         };
         Ok(Self::Key { key, name })
+    }
+}
+
+impl TryFrom<String> for SignArg {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -157,6 +172,14 @@ impl FromStr for TrustArg {
             signers,
             instances,
         })
+    }
+}
+
+impl TryFrom<String> for TrustArg {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
