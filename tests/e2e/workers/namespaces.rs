@@ -29,6 +29,11 @@ grants = [
     { namespace = "acme", rights = ["work"] },
     { namespace = "zeta", rights = ["work"] },
 ]
+
+# Pull requests read through to what they are for.
+[[namespace]]
+name = "*/pr/*"
+reads = ["{1}"]
 "#;
 
 const TOKENS: [&str; 4] = [
@@ -190,5 +195,34 @@ fn nobody_sees_or_ends_builds_of_another_namespace() {
     assert_ne!(waited.code(), Some(0), "{waited}");
     drop(logs);
     nothing_sleeps("5000");
+    site.end();
+}
+
+#[test]
+fn a_pull_request_stands_on_main_and_leaves_nothing_there() {
+    let mut site = site();
+    site.workers.push(worker(&site, "workers-of-both"));
+    let main = client(&site, "acme");
+    dockerfile(&main, "RUN echo of main > /main");
+    main.build(&[]).run().success();
+
+    let mut request = client(&site, "acme");
+    request.url = request.url.replace("instance=acme", "instance=acme/pr/17");
+    dockerfile(
+        &request,
+        "RUN echo of main > /main\nRUN echo of 17 > /changed",
+    );
+    let output = request.build(&[]).run();
+    output.success();
+    output.progress().assert_ran(&["RUN echo of 17"]);
+
+    let after = client(&site, "acme");
+    dockerfile(
+        &after,
+        "RUN echo of main > /main\nRUN echo of 17 > /changed",
+    );
+    let output = after.build(&[]).run();
+    output.success();
+    output.progress().assert_ran(&["RUN echo of 17"]);
     site.end();
 }

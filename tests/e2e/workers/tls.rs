@@ -14,7 +14,7 @@ use ashlar_test_support::registry::Authority;
 use ashlar_test_support::user::TestUser;
 use ashlar_test_support::worker::Worker;
 
-use super::{Client, local_digest, simple};
+use super::{CLIENT_TOKEN, Client, Site, WORKER_TOKEN, local_digest, simple};
 
 /// Jobs of a team queue work for it, and machines with its name do the work.
 const SETTINGS: &str = r#"
@@ -189,6 +189,17 @@ fn workers_come_with_certificates() {
     refused(shown(scene.stranger()), &["certificate"]);
     worker.terminate().success();
     scene.server.terminate().success();
+}
+
+#[test]
+fn a_worker_at_the_port_of_clients_is_told_so() {
+    let site = Site::local(0);
+    let worker = Worker::prepare(&site.server.url());
+    refused(with_token(worker, WORKER_TOKEN), &["port for workers"]);
+    // And a client's token is none of a worker.
+    let worker = Worker::prepare(&site.server.workers_url());
+    refused(with_token(worker, CLIENT_TOKEN), &["does not let you work"]);
+    site.end();
 }
 
 /// A certificate of a machine, `worker.crt` and `worker.key`, beside its authority.
