@@ -119,12 +119,7 @@ fn with_token(worker: Worker, token: &str) -> Worker {
 fn refused(worker: Worker, why: &[&str]) {
     let mut worker = worker;
     worker.launch_lost();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !why.iter().all(|why| worker.log().contains(why)) {
-        let log = worker.log();
-        assert!(Instant::now() < deadline, "{why:?} is not said: {log}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    told(&worker, why);
     assert!(
         !worker.log().contains("attached to the farm"),
         "{}",
@@ -133,6 +128,17 @@ fn refused(worker: Worker, why: &[&str]) {
     let ready = worker.get("/readyz").expect("it has pages");
     assert_eq!(ready.0, 503, "{ready:?}");
     worker.terminate().success();
+}
+
+/// Waits until a worker's log has some words.
+#[track_caller]
+fn told(worker: &Worker, why: &[&str]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !why.iter().all(|why| worker.log().contains(why)) {
+        let log = worker.log();
+        assert!(Instant::now() < deadline, "{why:?} is not said: {log}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -199,6 +205,25 @@ fn a_worker_at_the_port_of_clients_is_told_so() {
     // And a client's token is none of a worker.
     let worker = Worker::prepare(&site.server.workers_url());
     refused(with_token(worker, CLIENT_TOKEN), &["does not let you work"]);
+    site.end();
+}
+
+#[test]
+fn a_worker_whose_token_is_taken_away_is_let_go() {
+    let mut site = Site::local(0);
+    let worker = Worker::prepare(&site.server.workers_url());
+    let mut worker = with_token(worker, WORKER_TOKEN).started();
+    let another = "another-token-of-workers-0123456789";
+    site.server.file("worker-token", another);
+    told(&worker, &["the token that was sent is not one"]);
+    assert_eq!(worker.get("/readyz").map(|page| page.0), Some(503));
+    // It reads its own file anew.
+    worker.file("token", another);
+    worker.wait_until_ready();
+    site.workers.push(worker);
+    let client = site.client();
+    simple(&client.context);
+    client.build(&[]).run().success();
     site.end();
 }
 
