@@ -1,7 +1,7 @@
 //! How a farm is named: as a cache is (`grpc://HOST:PORT,instance=NAME,token-file=FILE,…`), and with
 //! `,farm-key=KEY` for the public keys that secrets are sealed to, instead of those that the farm
 //! names itself: the key, or a file that has it. `,label=NAME=VALUE` asks for workers that have that
-//! label.
+//! label, `,priority=N` for its turn earlier (below 0) or later, as REAPI counts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ pub struct FarmSpec {
     pub keys: Vec<KeySource>,
     /// What its workers must have beyond platform and isolation.
     pub labels: BTreeMap<String, String>,
+    /// Larger numbers are less urgent.
+    pub priority: i32,
 }
 
 /// What workers find out themselves, and builds ask for by themselves.
@@ -57,7 +59,7 @@ pub enum FarmAddressError {
     /// An option that is not known, or without value.
     #[error(
         "`{0}` is no option of a farm: they are instance=NAME, token-file=FILE, token-env=VAR, \
-         ca=FILE, cert=FILE with key=FILE, label=NAME=VALUE, and farm-key=KEY or FILE"
+         ca=FILE, cert=FILE with key=FILE, label=NAME=VALUE, priority=N, and farm-key=KEY or FILE"
     )]
     Option(String),
     /// A label is none.
@@ -65,6 +67,11 @@ pub enum FarmAddressError {
         "`{0}` is no label of workers: write label=NAME=VALUE; platforms are asked for with --platform"
     )]
     Label(String),
+    /// A priority is none.
+    #[error(
+        "`{0}` is no priority: write a whole number, below 0 for what is more urgent than usual"
+    )]
+    Priority(String),
     /// A key is none.
     #[error("farm-key: {0}")]
     Key(#[from] KeyError),
@@ -102,6 +109,7 @@ impl FromStr for FarmSpec {
     fn from_str(text: &str) -> Result<Self, FarmAddressError> {
         let mut keys = Vec::new();
         let mut labels = BTreeMap::new();
+        let mut priority = 0;
         let mut rest = Vec::new();
         for part in text.split(',') {
             match part.split_once('=') {
@@ -109,6 +117,10 @@ impl FromStr for FarmSpec {
                 Some(("label", text)) => {
                     let (name, value) = label(text)?;
                     labels.insert(name, value);
+                }
+                Some(("priority", text)) => {
+                    let number = text.parse();
+                    priority = number.map_err(|_| FarmAddressError::Priority(text.to_owned()))?;
                 }
                 Some(("mode", _)) => return Err(FarmAddressError::OfCache("mode")),
                 Some(("mounts", _)) => return Err(FarmAddressError::OfCache("mounts")),
@@ -121,6 +133,7 @@ impl FromStr for FarmSpec {
             server,
             keys,
             labels,
+            priority,
         })
     }
 }
@@ -147,6 +160,11 @@ mod tests {
         let labels = [("disk", "a=b"), ("gpu", "yes")];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(spec.labels, BTreeMap::from(labels));
+        let priority = |text: &str| text.parse::<FarmSpec>().map(|spec| spec.priority);
+        assert_eq!(priority("grpc://a"), Ok(0));
+        assert_eq!(priority("grpc://a,priority=-7"), Ok(-7));
+        let wrong = FarmAddressError::Priority("soon".to_owned());
+        assert_eq!(priority("grpc://a,priority=soon"), Err(wrong));
     }
 
     #[test]

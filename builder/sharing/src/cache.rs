@@ -286,7 +286,7 @@ impl Cache {
         limit: Duration,
         question: impl Fn(Service) -> A + Send + Sync,
     ) -> Option<Result<T, Fault>> {
-        let begin = Instant::now();
+        let begin = tokio::time::Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             let asked = self.breaker.ask(purpose)?;
@@ -306,7 +306,7 @@ impl Cache {
     }
 
     /// Whether a question that was put first at `begin` is put again.
-    fn is_waited_for(&self, fault: &Fault, begin: Instant) -> bool {
+    fn is_waited_for(&self, fault: &Fault, begin: tokio::time::Instant) -> bool {
         self.needed && fault.kind == FaultKind::Unavailable && begin.elapsed() < NEEDED
     }
 
@@ -443,6 +443,58 @@ mod tests {
             assert_eq!(fault.kind, FaultKind::Invalid);
         }
         assert_eq!(told.lock().unwrap().len(), 1, "{told:?}");
+    }
+
+    /// A service that cannot be connected to so many times, and of which nobody knows more.
+    #[derive(Debug)]
+    struct Away {
+        times: Mutex<u32>,
+        kind: FaultKind,
+    }
+
+    impl Connect for Away {
+        fn connect(&self) -> BoxFuture<'_, Result<Service, Fault>> {
+            Box::pin(async {
+                let mut times = self.times.lock().unwrap();
+                if *times == 0 {
+                    return Err(Fault::new(FaultKind::NotFound, "there it is"));
+                }
+                *times -= 1;
+                Err(Fault::new(self.kind, "nobody answers"))
+            })
+        }
+    }
+
+    /// What comes of a question to a cache that is away so many times, how long that took, and what
+    /// the user was told.
+    async fn asked_of_needed(times: u32, kind: FaultKind) -> (FaultKind, Duration, Vec<String>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let warnings: WarningSink =
+            Arc::new(move |text| sink.lock().unwrap().push(text.to_owned()));
+        let times = Mutex::new(times);
+        let connect = Arc::new(Away { times, kind });
+        let cache = Cache::new("c".into(), String::new(), Mode::Read, connect, warnings).needed();
+        let begin = tokio::time::Instant::now();
+        let ask = cache.ask(Use::Read, ANSWER, |_| async { Ok(()) });
+        let fault = ask.await.unwrap().unwrap_err();
+        let told = told.lock().unwrap().clone();
+        (fault.kind, begin.elapsed(), told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cache_that_is_needed_is_waited_for() {
+        let (kind, took, told) = asked_of_needed(8, FaultKind::Unavailable).await;
+        assert_eq!(kind, FaultKind::NotFound);
+        assert!(took < NEEDED, "{took:?}");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("the build waits for it"), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_else_is_waited_for() {
+        let (kind, took, _) = asked_of_needed(8, FaultKind::Denied).await;
+        assert_eq!((kind, took), (FaultKind::Denied, Duration::ZERO));
     }
 
     #[test]

@@ -116,9 +116,9 @@ pub struct BuildArgs {
     pub cache_wait: Option<Duration>,
 
     /// Build on a farm of workers: the address of its server, as for --cache, with ,label=NAME=VALUE
-    /// for workers that have this label, and ,farm-key=KEY for a public key (or a file with one) that
-    /// secrets are sealed to; `none` for building here. The farm's cache is the build's cache; nothing
-    /// runs here
+    /// for workers that have this label, ,priority=N for its turn earlier (below 0) or later, and
+    /// ,farm-key=KEY for a public key (or a file with one) that secrets are sealed to; `none` for
+    /// building here. The farm's cache is the build's cache; nothing runs here
     /// [default: $ASHLAR_REMOTE, else as the configuration file says]
     #[arg(long, value_name = "URL[,OPTIONS]")]
     pub remote: Option<FarmArg>,

@@ -21,6 +21,7 @@
 //! instance = "main"             # and token_file, token_env, ca, cert, key as above
 //! farm_keys = ["farm.pub"]      # whom secrets are sealed to: keys, or files with them
 //! labels = ["gpu=yes"]          # what its workers must have
+//! priority = 10                 # larger numbers are less urgent
 //! ```
 
 use std::io::ErrorKind;
@@ -79,6 +80,8 @@ struct Remote {
     farm_keys: Vec<String>,
     #[serde(default)]
     labels: Vec<String>,
+    #[serde(default)]
+    priority: i32,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +175,7 @@ impl Remote {
                 .collect::<Result<_, _>>()
                 .map_err(|error| format!("labels: {error}"))?,
             server: server.spec(directory)?,
+            priority: self.priority,
         })
     }
 }
@@ -246,7 +250,7 @@ mod tests {
         let key = "ashlar-farm-key-v1-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let text = format!(
             "[remote]\nurl = 'grpc://farm:1'\ninstance = 'x'\ntoken_file = 't'\n\
-             farm_keys = ['farm.pub', '{key}']\nlabels = ['gpu=yes']"
+             farm_keys = ['farm.pub', '{key}']\nlabels = ['gpu=yes']\npriority = 7"
         );
         let farm = parse(&text).unwrap().remote.unwrap();
         assert_eq!(farm.server.name(), "grpc://farm:1,instance=x");
@@ -255,6 +259,7 @@ mod tests {
         let file = KeySource::File("/etc/ashlar/farm.pub".into());
         assert_eq!(farm.keys, [file, key.parse().unwrap()]);
         assert_eq!(farm.labels.get("gpu").map(String::as_str), Some("yes"));
+        assert_eq!(farm.priority, 7);
     }
 
     #[test]

@@ -13,11 +13,11 @@ use ashlar_store::{Fault, FaultKind};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Dispatch;
 use super::clients::moved;
 use super::counts::Tally;
 use super::dispatcher::{Dispatcher, Start};
 use super::journal::{Journal, Taken};
-use super::Dispatch;
 
 /// A server that says nothing for so long does not lead any more.
 const TERM: Duration = Duration::from_secs(6);

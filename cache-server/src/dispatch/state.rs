@@ -423,6 +423,7 @@ impl State {
             sealed,
             attempt,
             requester: submission.requester.to_string(),
+            priority: submission.priority,
         };
         self.send(connection, Kind::Assign(assign), then);
     }

@@ -64,7 +64,9 @@ fn a_client_that_demands_signatures_is_told_of_workers_that_do_not_sign() {
     simple(&client.context);
     let trust = format!("signed={}", public.display());
     let layout = client.layout_option();
-    let refused = client.build(&["-o", &layout, "--cache-trust", &trust]).run();
+    let refused = client
+        .build(&["-o", &layout, "--cache-trust", &trust])
+        .run();
     refused.exit_code(3);
     let told = refused.stderr();
     assert!(told.contains("its result is not taken"), "{refused}");

@@ -135,7 +135,7 @@ fn runner(
 ) -> FarmRunner {
     let options = BuildOptions {
         build: job.assign.build.clone(),
-        priority: 0,
+        priority: job.assign.priority,
         labels: labels(job),
     };
     let executor: Arc<dyn StepExecutor> = Arc::new(bench.executor.clone());
@@ -208,7 +208,7 @@ async fn deliver(
             light: false,
         },
         fresh: false,
-        priority: 0,
+        priority: job.assign.priority,
     };
     let vertex = VertexId(built.vertices.saturating_add(1));
     let begun = begin_output(bench, order, vertex);

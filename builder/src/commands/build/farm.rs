@@ -107,6 +107,7 @@ impl Opening<'_> {
         let options = BuildOptions {
             build: random_name()?,
             labels: self.spec.labels.clone(),
+            priority: self.spec.priority,
             ..BuildOptions::default()
         };
         let runner = FarmRunner::new(client, options, offer, (home, executor), hints);
