@@ -114,7 +114,7 @@ fn read_proof(
         now: Arc::new(move || clock.now().seconds),
         warnings,
     };
-    Ok(proof::read(sign.as_ref(), &trust, around)?)
+    Ok(proof::read(sign.as_ref(), &trust, &around)?)
 }
 
 /// Opens one cache.

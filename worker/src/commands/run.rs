@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use ashlar_exec::executor::{BlobFetcher, LocalExecutor, isolation_class};
 use ashlar_exec::sandbox::IdChoice;
@@ -12,6 +12,7 @@ use ashlar_model::platform::Platform;
 use ashlar_model::reference::Reference;
 use ashlar_remote::order;
 use ashlar_sharing::sharing::Proof;
+use ashlar_store::clock;
 use ashlar_store::home::Home;
 use ashlar_store::task::spawn;
 use ashlar_workshop::servers::Servers;
@@ -118,11 +119,11 @@ fn read_proof(
     environment: &Environment,
     warnings: &WarningSink,
 ) -> Result<Proof, Failure> {
-    let now = || {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        })
+    let clock = clock::system();
+    let now = move || {
+        let since = clock().duration_since(UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        i64::try_from(seconds).unwrap_or(i64::MAX)
     };
     let around = proof::Around {
         variable: &|name| environment.named(name),
@@ -132,7 +133,7 @@ fn read_proof(
     Ok(proof::read(
         settings.cache_sign.as_ref(),
         &settings.cache_trust,
-        around,
+        &around,
     )?)
 }
 

@@ -108,7 +108,6 @@ impl Opening<'_> {
             build: random_name()?,
             labels: self.spec.labels.clone(),
             priority: self.spec.priority,
-            ..BuildOptions::default()
         };
         let runner = FarmRunner::new(client, options, offer, (home, executor), hints);
         Ok(BuildFarm {

@@ -46,11 +46,11 @@ impl std::fmt::Debug for Around<'_> {
 pub fn read(
     sign: Option<&SignArg>,
     trust: &TrustArg,
-    around: Around<'_>,
+    around: &Around<'_>,
 ) -> Result<Proof, WorkshopError> {
     let warnings = around.warnings;
     let signer = match sign {
-        Some(SignArg::Key { key, name }) => Some(Arc::new(signer(key, name.clone(), &around)?)),
+        Some(SignArg::Key { key, name }) => Some(Arc::new(signer(key, name.clone(), around)?)),
         Some(SignArg::None) | None => None,
     };
     let policy = match trust {
