@@ -58,14 +58,15 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Farm")]
     pub farm_key: Option<PathBuf>,
 
-    /// Sign results with this key: FILE[,name=BUILDER] or env=VARIABLE[,name=BUILDER], as `ashlar
-    /// cache keygen` writes it
-    #[arg(long, value_name = "KEY", help_heading = "Trust")]
+    /// Sign the results that are made here with a private key: FILE or env=VARIABLE, as `ashlar cache
+    /// keygen` writes it, with ,name=NAME for what the worker is called [default: not]
+    #[arg(long, value_name = "KEY[,name=NAME]", help_heading = "Trust")]
     pub cache_sign: Option<SignArg>,
 
-    /// Results of others that steps may stand on: any, signed=FILE[+FILE][,signer=NAME][,instance=NAME]
-    /// or policy=FILE [default: any]
-    #[arg(long, value_name = "WHOM", help_heading = "Trust")]
+    /// Which results of others steps may stand on: any, signed=FILE+FILE for those that one of these
+    /// public keys (files, or directories of them) has signed, with ,signer=NAME and ,instance=NAME; or
+    /// policy=FILE [default: any]
+    #[arg(long, value_name = "POLICY", help_heading = "Trust")]
     pub cache_trust: Option<TrustArg>,
 
     /// Namespaces whose work is taken, with all below them; may be repeated [default: all that the
