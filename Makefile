@@ -66,9 +66,10 @@ farm-faults: test-users test-bases test-judges ## The same for three servers ove
 	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e cache::farm_ -- --nocapture \
 		--test-threads=1
 
-remote-faults: test-users test-bases ## Builds on workers that everything happens to (RUNS=300 seeds)
+remote-faults: test-users test-bases test-judges ## Builds on workers, with one server and with two, that everything happens to (RUNS=300 seeds)
 	cargo build -p ashlar -p ashlar-cache-server -p ashlar-worker
-	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e workers::faults -- --nocapture
+	ASHLAR_TEST_RUNS=$(RUNS) cargo test -p ashlar-e2e --test e2e workers::faults -- --nocapture \
+		--test-threads=1
 
 simulate: ## Simulate the queue of 10,000 workers for an hour (SEED=1)
 	cargo run --release -p ashlar-queue --example simulate -- --seed $(SEED) --both

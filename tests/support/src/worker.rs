@@ -132,7 +132,8 @@ impl Worker {
         self.wait_until_ready();
     }
 
-    /// Starts it where its farm may be out of reach.
+    /// Starts it where its farm may be out of reach, and waits until it is there: from then on it
+    /// heeds signals.
     pub fn launch_lost(&mut self) {
         assert!(self.running.is_none(), "the worker runs already");
         let place = |name: &str| self.directory.path().join(name);
@@ -161,6 +162,16 @@ impl Worker {
             .directory(self.directory.path())
             .timeout(Duration::from_secs(3600));
         self.running = Some(command.start());
+        let deadline = Instant::now() + STARTUP;
+        while self.get("/healthz").is_none() {
+            let runs = self.running.as_mut().is_some_and(Running::is_running);
+            assert!(
+                runs && Instant::now() < deadline,
+                "the worker does not start:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until it is attached to its farm.
