@@ -50,6 +50,8 @@ pub(super) struct Agenda {
     /// What happens in each of the slices from `end` on.
     slices: VecDeque<Vec<Reverse<Entry>>>,
     in_slices: usize,
+    /// Slices that were emptied, the last one first: their memory is still near the processor.
+    spare: Vec<Vec<Reverse<Entry>>>,
     /// What happens later still.
     far: BinaryHeap<Reverse<Entry>>,
     order: u64,
@@ -70,7 +72,11 @@ impl Agenda {
                 if slice >= self.slices.len() {
                     self.slices.resize_with(slice + 1, Vec::new);
                 }
-                self.slices[slice].push(entry);
+                let slice = &mut self.slices[slice];
+                if slice.capacity() == 0 {
+                    *slice = self.spare.pop().unwrap_or_default();
+                }
+                slice.push(entry);
                 self.in_slices += 1;
             }
             _ => self.far.push(entry),
@@ -93,14 +99,12 @@ impl Agenda {
     /// Goes on to the next slice.
     fn live_through(&mut self) {
         self.end += SLICE;
-        if let Some(mut slice) = self.slices.pop_front() {
+        if let Some(mut slice) = self.slices.pop_front()
+            && slice.capacity() > 0
+        {
             self.in_slices -= slice.len();
             self.now.extend(slice.drain(..));
-            // Its memory is for the slice that comes to be last.
-            if self.slices.len() + 1 < SLICES {
-                self.slices.resize_with(SLICES - 1, Vec::new);
-            }
-            self.slices.push_back(slice);
+            self.spare.push(slice);
         }
         while self
             .far

@@ -131,7 +131,8 @@ impl Queue {
         let mut looks = LOOKS;
         let mut look = |index: WorkerIndex, worker: &Worker| {
             let missing = if self.settings.placement {
-                self.missing(operation, index)
+                let most = best.map_or(u64::MAX, |best| best.0);
+                self.missing_within(operation, index, most)
             } else {
                 0
             };
@@ -229,15 +230,25 @@ impl Queue {
 
     /// What a worker lacks of an operation's layers.
     pub(super) fn missing(&self, operation: &Operation, index: WorkerIndex) -> u64 {
+        self.missing_within(operation, index, u64::MAX)
+    }
+
+    /// The same; where it is more than `most`, any number that is.
+    fn missing_within(&self, operation: &Operation, index: WorkerIndex, most: u64) -> u64 {
         let Some(worker) = self.workers.get(index) else {
             return u64::MAX;
         };
-        operation
-            .submission
-            .inputs
-            .iter()
-            .filter(|input| !worker.holdings.contains(&input.layer))
-            .fold(0, |sum: u64, input| sum.saturating_add(input.bytes))
+        let mut missing: u64 = 0;
+        // From the top down: few have what is there.
+        for input in operation.submission.inputs.iter().rev() {
+            if missing > most {
+                break;
+            }
+            if !worker.holdings.contains(&input.layer) {
+                missing = missing.saturating_add(input.bytes);
+            }
+        }
+        missing
     }
 
     /// For how long it is worth while to wait for a worker that lacks less than `missing`.
