@@ -23,6 +23,7 @@ mod generate;
 mod last_step;
 mod load;
 mod measure;
+mod queue;
 mod remote;
 mod report;
 mod rows;

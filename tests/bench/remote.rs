@@ -62,17 +62,22 @@ impl Farm {
 }
 
 /// Dockerfiles of which no two are the same.
-struct Fresh {
+pub(crate) struct Fresh {
     context: PathBuf,
     made: Cell<u32>,
 }
 
 impl Fresh {
-    fn new(site: &Site) -> Rc<Self> {
+    pub(crate) fn new(site: &Site) -> Rc<Self> {
         Rc::new(Self {
             context: site.context("FROM scratch\n"),
             made: Cell::new(0),
         })
+    }
+
+    /// The directory that they are in, with nothing else.
+    pub(crate) fn context(&self) -> &Path {
+        &self.context
     }
 
     fn dockerfile(&self, text: impl Fn(u32) -> String) -> PathBuf {
@@ -94,7 +99,7 @@ impl Fresh {
     }
 
     /// So many steps side by side, and one that looks at all.
-    fn fan(&self, stages: u32) -> PathBuf {
+    pub(crate) fn fan(&self, stages: u32) -> PathBuf {
         self.dockerfile(|number| {
             let base = Ashlar::base();
             let mut text = String::new();

@@ -8,6 +8,7 @@ use crate::floor;
 use crate::generate;
 use crate::last_step;
 use crate::measure::{Case, Measurement};
+use crate::queue;
 use crate::remote;
 use crate::shared;
 use crate::subject::{Ashlar, Buildah, Site, write};
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Row> {
     rows.extend(shared::rows());
     rows.push(last_step::row());
     rows.extend(remote::rows());
+    rows.push(queue::row());
     rows
 }
 
