@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::stream::{self, StreamExt as _};
 use prost::Message as _;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
@@ -202,7 +202,7 @@ async fn attach(channel: Channel, number: usize) -> JoinHandle<()> {
     }));
     let attached = WorkersClient::new(channel).attach(said).await;
     let mut messages = attached.expect("no stream").into_inner();
-    tokio::spawn(async move {
+    Handle::current().spawn(async move {
         while let Ok(Some(message)) = messages.message().await {
             if let Some(ToWorker::Assign(assign)) = message.kind {
                 tell(Kind::Outcome(Outcome {
