@@ -13,7 +13,7 @@
 //! | [`assignment`] | one piece of work: what it is, how it is done, how it ended |
 //! | [`farm`] | the farm as a cache |
 //! | [`homes`], [`holdings`] | the stores, one for each namespace, and which layers are there |
-//! | [`near`] | files of contexts that were here before |
+//! | [`near`], [`kept`] | files of contexts that were here before: as blobs, and as files |
 //! | [`capacity`], [`pressure`] | how much more work is taken |
 //! | [`drain`] | how the worker stops |
 //! | [`http`], [`metrics`] | pages for those who look after it |
@@ -31,6 +31,7 @@ pub mod farm;
 pub mod holdings;
 pub mod homes;
 pub mod http;
+pub mod kept;
 pub mod log;
 pub mod metrics;
 pub mod near;

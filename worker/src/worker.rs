@@ -21,6 +21,7 @@ use crate::attach::{Hand, Line};
 use crate::capacity::{self, Limits};
 use crate::farm::Farm;
 use crate::homes::Homes;
+use crate::kept::KeptContexts;
 use crate::metrics::Metrics;
 use crate::near::NearStores;
 use crate::pressure::Gauge;
@@ -51,8 +52,10 @@ pub struct Worker {
     pub farm: Arc<Farm>,
     /// The stores.
     pub homes: Homes,
-    /// Files of contexts that were here before.
+    /// Blobs with files of contexts that were here before.
     pub near: NearStores,
+    /// Such files themselves.
+    pub kept: Arc<KeptContexts>,
     /// What opens the secrets of builds.
     pub key: FarmKey,
     /// Who signs what is made here, and what is demanded of results of others.
@@ -123,6 +126,7 @@ impl Worker {
         } = parts;
         Arc::new(Self {
             near: NearStores::new(homes.root().join("near"), homes.limit()),
+            kept: Arc::new(KeptContexts::new(homes.limit())),
             line,
             farm,
             homes,
@@ -258,6 +262,9 @@ async fn work(worker: Arc<Worker>, given: Given, assign: Assign, stopped: Stoppe
             Err(_) => assignment::outcome_of_stop(why),
         },
     };
+    if matches!(&outcome, Outcome::Infrastructure(trouble) if trouble.is_exhaustion) {
+        worker.kept.clear();
+    }
     let word = assignment::word(&outcome);
     let seconds = began.elapsed().as_secs_f64();
     worker.metrics.ended(word, seconds);

@@ -18,7 +18,7 @@ use ashlar_engine::context::Context;
 use ashlar_model::cas::DigestFunction;
 use ashlar_model::select::PathRules;
 use ashlar_model::step::Selection;
-use ashlar_remote::context::{Hints, Limits, fetch, list, send};
+use ashlar_remote::context::{Fetched, Hints, Limits, fetch, list, send};
 use ashlar_store::BlobStore;
 use ashlar_store::home::Home;
 use ashlar_store::memory::MemoryStore;
@@ -59,8 +59,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let into = beside.join("fetched");
         fs::create_dir(&into)?;
         let begin = Instant::now();
-        fetch(&store, &listing, &into, &home.meter()).await?;
+        fetch(&store, &listing, &into, &home.meter(), &[]).await?;
         println!("    listed in {listed:?}, fetched in {:?}", begin.elapsed());
+        let near = [Fetched {
+            directory: into.clone(),
+            listing: listing.clone(),
+        }];
+        let again = beside.join("fetched-again");
+        fs::create_dir(&again)?;
+        let begin = Instant::now();
+        fetch(&store, &listing, &again, &home.meter(), &near).await?;
+        println!("    beside itself in {:?}", begin.elapsed());
+        fs::remove_dir_all(&again)?;
         fs::remove_dir_all(&into)?;
     }
     Ok(())

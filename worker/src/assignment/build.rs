@@ -70,7 +70,8 @@ async fn drive_it(
     order: &BuildOrder,
     client: &FarmClient,
 ) -> Result<ImageOutcome, Unfinished> {
-    let contexts = Contexts::list(&job.home, &job.files, order.contexts()).await;
+    let kept = (&job.worker.kept, job.assign.instance_name.as_str());
+    let contexts = Contexts::list(&job.home, &job.files, kept, order.contexts()).await;
     let contexts = contexts.map_err(|error| Trouble::of(&error))?;
     let bench = set_out(job, order.layers())?;
     keep_documents(&job.home, order.documents()).map_err(Trouble::from)?;

@@ -1,7 +1,8 @@
 //! Files of the client's contexts: brought here just before the step that copies them runs.
 //!
 //! What a step finds in the cache needs no files. So only what they are is read when work begins;
-//! the files themselves come when a COPY is run, into a directory of this assignment.
+//! the files themselves come when a COPY is run, into a directory of this assignment. It is
+//! [kept](crate::kept) for the next one, most of whose files are often the same.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,14 +17,15 @@ use ashlar_model::layer::LayerRecord;
 use ashlar_model::mount::CacheMount;
 use ashlar_model::select::SourceQuery;
 use ashlar_model::step::{CopySource, Selection, StepOp};
-use ashlar_remote::context::{self, ContextError, ContextRef, Limits, Listing};
+use ashlar_remote::context::{self, ContextError, ContextRef, Fetched, Limits, Listing};
 use ashlar_store::BlobStore;
 use ashlar_store::fault::FaultKind;
 use ashlar_store::home::quota::Meter;
 use ashlar_store::home::scratch::Scratch;
 use ashlar_store::home::{Home, StoreError};
-use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+
+use crate::kept::{Kept, KeptContexts};
 
 /// The contexts of one assignment.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub struct Contexts {
     trouble: Mutex<Option<String>>,
     /// Holds the directories.
     scratch: Option<Scratch>,
+    /// What earlier work of the namespace has left, once it was asked for.
+    near: OnceCell<Option<Kept>>,
+    kept: Arc<KeptContexts>,
+    namespace: String,
 }
 
 #[derive(Debug)]
@@ -60,6 +66,7 @@ impl Contexts {
     pub async fn list(
         home: &Home,
         store: &Arc<dyn BlobStore>,
+        (kept, namespace): (&Arc<KeptContexts>, &str),
         references: &[ContextRef],
     ) -> Result<Self, ContextsError> {
         let scratch = match references {
@@ -84,6 +91,9 @@ impl Contexts {
             in_order,
             trouble: Mutex::default(),
             scratch,
+            near: OnceCell::new(),
+            kept: Arc::clone(kept),
+            namespace: namespace.to_owned(),
         })
     }
 
@@ -110,8 +120,11 @@ impl Contexts {
                 let error = StoreError::io("create", root, source);
                 ashlar_exec::executor::store_failed(error)
             })?;
-            let fetched = context::fetch(&self.store, &lazy.listing, root, &self.meter).await;
-            fetched.map_err(|error| self.failed(error))
+            let take = || async { self.kept.take(&self.namespace) };
+            let near = self.near.get_or_init(take).await;
+            let near = near.as_ref().map_or(&[][..], Kept::fetched);
+            let fetch = context::fetch(&self.store, &lazy.listing, root, &self.meter, near);
+            fetch.await.map_err(|error| self.failed(error))
         };
         lazy.fetched.get_or_try_init(fetch).await.copied()
     }
@@ -137,15 +150,27 @@ impl Contexts {
 }
 
 impl Drop for Contexts {
-    /// Removes the files, beside whatever comes next. What cannot be removed is swept later.
+    /// Leaves the files to the work that comes next.
     fn drop(&mut self) {
         let Some(scratch) = self.scratch.take() else {
             return;
         };
-        let remove = move || drop(std::fs::remove_dir_all(scratch.path()));
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
+        let contexts = std::mem::take(&mut self.contexts).into_iter();
+        let fetched = contexts.filter(|(_, lazy)| lazy.fetched.initialized());
+        let fetched = fetched.map(|(directory, lazy)| Fetched {
+            directory,
+            listing: lazy.listing,
+        });
+        let own = Kept::new(scratch, fetched.collect());
+        let before = self.near.take().flatten();
+        // Work that needed no files leaves what there was.
+        let left = if own.fetched().is_empty() {
+            before
+        } else {
+            Some(own)
+        };
+        if let Some(left) = left {
+            self.kept.put(&self.namespace, left);
         }
     }
 }

@@ -72,7 +72,8 @@ async fn set_up(
     job: &Job<'_>,
     order: &DeliveryOrder,
 ) -> Result<(Arc<Contexts>, Bench), Unfinished> {
-    let contexts = Contexts::list(&job.home, &job.files, order.contexts()).await;
+    let kept = (&job.worker.kept, job.assign.instance_name.as_str());
+    let contexts = Contexts::list(&job.home, &job.files, kept, order.contexts()).await;
     let contexts = contexts.map_err(|error| Trouble::of(&error))?;
     let bench = set_out(job, order.layers())?;
     Ok((Arc::new(contexts), bench))

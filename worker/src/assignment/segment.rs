@@ -81,7 +81,8 @@ async fn set_up(job: &Job<'_>) -> Result<SetUp, Unfinished> {
     let reading = tokio::task::spawn_blocking(move || Order::read(&bytes)).await;
     let order = reading.map_err(|error| Trouble::of(&error))?;
     let order = order.map_err(|error| of_order(&error))?;
-    let contexts = Contexts::list(&job.home, &job.files, order.contexts()).await;
+    let kept = (&job.worker.kept, job.assign.instance_name.as_str());
+    let contexts = Contexts::list(&job.home, &job.files, kept, order.contexts()).await;
     let contexts = Arc::new(contexts.map_err(|error| Trouble::of(&error))?);
     let bench = set_out(job, order.layers())?;
     let planned = order.plan(&contexts.places(), isolation_class());

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ashlar_model::cas::{CasDigest, DigestFunction};
+use ashlar_model::digest::FileDigest;
 use ashlar_model::layer::LayerPath;
 use ashlar_model::step::Selection;
 use ashlar_store::BlobStore;
@@ -16,7 +17,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::contents::{Content, Files};
 use super::manifest::{Blob, Manifest, Part, decode_listing, parts};
-use super::place::Ground;
+use super::place::{Below, Ground};
 use super::send::blocking;
 use super::{ContextError, ContextRef, Limits};
 use crate::patience::patiently;
@@ -85,20 +86,35 @@ pub async fn list(
     .await
 }
 
+/// Files that [`fetch`] has brought into a directory, and that are still as they were.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// What they are.
+    pub listing: Listing,
+}
+
 /// Brings the files below `directory`, which is there and empty. Each is where the selection says,
-/// with its contents; all else that the selection says of it is not on the disk.
+/// with its contents; all else that the selection says of it is not on the disk. What is `near`, on
+/// the same filesystem, is not fetched and not made, but has a name more: to remove many files and to
+/// make as many anew takes some filesystems long (ext4 looks at all that it has removed lately).
 pub async fn fetch(
     store: &Arc<dyn BlobStore>,
     listing: &Listing,
     directory: &Path,
     meter: &Meter,
+    near: &[Fetched],
 ) -> Result<(), ContextError> {
-    let target = Target {
+    let mut target = Target {
         directory: directory.into(),
         meter: meter.clone(),
         files: Arc::clone(&listing.files),
+        is_here: Arc::from([]),
     };
-    stream::iter(jobs(listing))
+    let (near, adopting) = (near.to_vec(), target.clone());
+    target.is_here = blocking(move || adopting.adopt(&near)).await?;
+    stream::iter(jobs(listing, &target.is_here))
         .map(|job| run(store, listing, &target, job))
         .buffer_unordered(READS)
         .try_collect::<Vec<()>>()
@@ -150,11 +166,16 @@ async fn read(
     }
 }
 
-/// What is fetched in one go: bundles together, or a file of several blobs.
-fn jobs(listing: &Listing) -> Vec<Vec<Part>> {
+/// What is fetched in one go: bundles together, or a file of several blobs. Nothing of which all is
+/// here.
+fn jobs(listing: &Listing, is_here: &[bool]) -> Vec<Vec<Part>> {
     let mut jobs: Vec<Vec<Part>> = Vec::new();
     let mut open = 0_u64;
-    for part in &listing.parts {
+    let is_missing = |part: &&Part| match part {
+        Part::Chunked { content, .. } => !is_here[*content],
+        Part::Bundle { first, end, .. } => is_here[*first..*end].contains(&false),
+    };
+    for part in listing.parts.iter().filter(is_missing) {
         match part {
             Part::Chunked { .. } => {
                 jobs.push(vec![part.clone()]);
@@ -183,6 +204,8 @@ struct Target {
     directory: Arc<Path>,
     meter: Meter,
     files: Arc<Files>,
+    /// Which of the contents need not be fetched.
+    is_here: Arc<[bool]>,
 }
 
 async fn run(
@@ -226,10 +249,14 @@ async fn run(
             let Part::Bundle { first, end, .. } = *part else {
                 continue;
             };
-            for content in &target.files.contents[first..end] {
+            let contents = target.files.contents[first..end].iter();
+            for (content, is_here) in contents.zip(&target.is_here[first..end]) {
                 let size = usize::try_from(content.size).unwrap_or(usize::MAX);
                 // The parts were fitted to the contents.
                 let bytes = bundle.split_to(size.min(bundle.len()));
+                if *is_here {
+                    continue;
+                }
                 if blake3::hash(&bytes).as_bytes() != content.digest.as_bytes() {
                     return Err(corrupt(content));
                 }
@@ -250,6 +277,31 @@ fn corrupt(content: &Content) -> ContextError {
 impl Target {
     fn ground(&self) -> Result<Ground, ContextError> {
         Ground::open(&self.directory, &self.meter)
+    }
+
+    /// Takes over what is near. Gives which of the contents that are.
+    fn adopt(&self, near: &[Fetched]) -> Result<Arc<[bool]>, ContextError> {
+        let mut is_here = vec![false; self.files.contents.len()];
+        if near.is_empty() {
+            return Ok(is_here.into());
+        }
+        let mut ground = self.ground()?;
+        for fetched in near {
+            let Ok(mut below) = Below::open(&fetched.directory) else {
+                continue;
+            };
+            let contents = fetched.listing.files.contents.iter();
+            let known: HashMap<&FileDigest, &Content> =
+                contents.map(|content| (&content.digest, content)).collect();
+            for (content, is_here) in self.files.contents.iter().zip(&mut is_here) {
+                let old = known.get(&content.digest).filter(|_| !*is_here);
+                if let Some(old) = old {
+                    *is_here =
+                        ground.adopt(&mut below, (&old.path, content.size), &content.path)?;
+                }
+            }
+        }
+        Ok(is_here.into())
     }
 
     async fn begin(&self, content: usize) -> Result<Giant, ContextError> {

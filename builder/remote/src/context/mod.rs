@@ -48,7 +48,7 @@ use ashlar_model::cas::CasDigest;
 use serde::{Deserialize, Serialize};
 
 pub use error::ContextError;
-pub use fetch::{Listing, fetch, list};
+pub use fetch::{Fetched, Listing, fetch, list};
 pub use hints::Hints;
 pub use send::{Sent, send};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ashlar_model::layer::LayerPath;
 use ashlar_store::home::quota::{Meter, on_disk};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, mkdirat, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, mkdirat, openat, statat};
 use rustix::io::Errno;
 
 use super::ContextError;
@@ -23,29 +23,57 @@ const NEW_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// A directory, and those below it.
+#[derive(Debug)]
+pub(super) struct Below {
+    root: OwnedFd,
+    /// The directory of the last file: the next one is mostly in it as well.
+    last: Option<(LayerPath, OwnedFd)>,
+}
+
+impl Below {
+    /// The path itself is trusted.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, path, flags, Mode::empty())?;
+        Ok(Self { root, last: None })
+    }
+
+    /// The directory that a path is in, which is made if it is to be, and the path's name there.
+    fn directory<'a>(
+        &mut self,
+        path: &'a LayerPath,
+        make: bool,
+    ) -> io::Result<(&OwnedFd, &'a [u8])> {
+        let name = path.file_name().ok_or(Errno::ISDIR)?;
+        let wanted = parent(path);
+        if self.last.as_ref().is_none_or(|(last, _)| *last != wanted) {
+            let opened = open_directory(&self.root, &wanted, make)?;
+            self.last = Some((wanted, opened));
+        }
+        let (_, directory) = self.last.as_ref().ok_or(Errno::NOENT)?;
+        Ok((directory, name))
+    }
+}
+
 /// Makes files below a directory, with the directories that lead to them.
 #[derive(Debug)]
 pub(super) struct Ground {
     path: PathBuf,
-    root: OwnedFd,
-    /// The directory of the last file: the next one is mostly in it as well.
-    last: Option<(LayerPath, OwnedFd)>,
+    below: Below,
     meter: Meter,
 }
 
 impl Ground {
     /// The path itself is trusted.
     pub(super) fn open(path: &Path, meter: &Meter) -> Result<Self, ContextError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, path, flags, Mode::empty());
-        let root = root.map_err(|errno| ContextError::Write {
+        let below = Below::open(path).map_err(|source| ContextError::Write {
             path: path.to_owned(),
-            source: errno.into(),
+            source,
         })?;
         Ok(Self {
             path: path.to_owned(),
-            root,
-            last: None,
+            below,
             meter: meter.clone(),
         })
     }
@@ -71,8 +99,8 @@ impl Ground {
     /// Gives a file another name.
     pub(super) fn link(&mut self, from: &LayerPath, to: &LayerPath) -> Result<(), ContextError> {
         let link = |ground: &mut Self| {
-            let source = open_directory(&ground.root, &parent(from), false)?;
-            let (directory, name) = ground.directory(to)?;
+            let source = open_directory(&ground.below.root, &parent(from), false)?;
+            let (directory, name) = ground.below.directory(to, true)?;
             let (old, flags) = (from.file_name().unwrap_or_default(), AtFlags::empty());
             match linkat(&source, old, directory, name, flags) {
                 // A filesystem without hard links, or too many of them.
@@ -91,22 +119,42 @@ impl Ground {
         link(self).map_err(|source| self.unwritable(to, source))
     }
 
-    fn new_file(&mut self, path: &LayerPath) -> io::Result<File> {
-        let (directory, name) = self.directory(path)?;
-        let mode = Mode::from_raw_mode(0o644);
-        Ok(File::from(openat(directory, name, NEW_FILE, mode)?))
+    /// Gives a file that lies elsewhere a name here as well. Whether it has one now: it may be gone,
+    /// or of another size, or the filesystem may have no more links.
+    pub(super) fn adopt(
+        &mut self,
+        near: &mut Below,
+        (old, size): (&LayerPath, u64),
+        path: &LayerPath,
+    ) -> Result<bool, ContextError> {
+        let mut adopt = || -> io::Result<bool> {
+            let Ok((source, from)) = near.directory(old, false) else {
+                return Ok(false);
+            };
+            let is_it = statat(source, from, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|found| {
+                FileType::from_raw_mode(found.st_mode).is_file()
+                    && u64::try_from(found.st_size) == Ok(size)
+            });
+            if !is_it {
+                return Ok(false);
+            }
+            let (directory, name) = self.below.directory(path, true)?;
+            match linkat(source, from, directory, name, AtFlags::empty()) {
+                Ok(()) => Ok(true),
+                Err(Errno::MLINK | Errno::OPNOTSUPP | Errno::PERM | Errno::XDEV | Errno::NOENT) => {
+                    Ok(false)
+                }
+                Err(errno) => Err(errno.into()),
+            }
+        };
+        let adopted = adopt();
+        adopted.map_err(|source| self.unwritable(path, source))
     }
 
-    /// The directory that a path is in, which is made, and the path's name there.
-    fn directory<'a>(&mut self, path: &'a LayerPath) -> io::Result<(&OwnedFd, &'a [u8])> {
-        let name = path.file_name().ok_or(Errno::ISDIR)?;
-        let wanted = parent(path);
-        if self.last.as_ref().is_none_or(|(last, _)| *last != wanted) {
-            let opened = open_directory(&self.root, &wanted, true)?;
-            self.last = Some((wanted, opened));
-        }
-        let (_, directory) = self.last.as_ref().ok_or(Errno::NOENT)?;
-        Ok((directory, name))
+    fn new_file(&mut self, path: &LayerPath) -> io::Result<File> {
+        let (directory, name) = self.below.directory(path, true)?;
+        let mode = Mode::from_raw_mode(0o644);
+        Ok(File::from(openat(directory, name, NEW_FILE, mode)?))
     }
 
     pub(super) fn unwritable(&self, path: &LayerPath, source: io::Error) -> ContextError {

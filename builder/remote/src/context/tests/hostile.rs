@@ -149,7 +149,7 @@ async fn nothing_is_written_through_a_link() {
     if let Ok(listing) = listing {
         let into = tempfile::tempdir_in(lab.directory.path()).unwrap().keep();
         symlink(lab.directory.path(), into.join("a")).unwrap();
-        let fetched = fetch(&lab.store(), &listing, &into, &lab.meter).await;
+        let fetched = fetch(&lab.store(), &listing, &into, &lab.meter, &[]).await;
         assert!(matches!(fetched, Err(ContextError::Write { .. })));
         assert!(!lab.directory.path().join("escaped").exists());
     }

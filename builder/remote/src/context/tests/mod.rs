@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ashlar_engine::context::Context;
 use ashlar_model::cas::{CasDigest, DigestFunction};
@@ -81,9 +81,18 @@ impl Lab {
 
     /// Fetches into a new directory.
     async fn fetch(&self, reference: &ContextRef) -> Result<(Listing, PathBuf), ContextError> {
+        self.fetch_beside(reference, &[]).await
+    }
+
+    /// The same beside what was fetched before.
+    async fn fetch_beside(
+        &self,
+        reference: &ContextRef,
+        near: &[Fetched],
+    ) -> Result<(Listing, PathBuf), ContextError> {
         let listing = list(&self.store(), reference, &Limits::default()).await?;
         let into = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
-        fetch(&self.store(), &listing, &into, &self.meter).await?;
+        fetch(&self.store(), &listing, &into, &self.meter, near).await?;
         Ok((listing, into))
     }
 }
@@ -93,6 +102,8 @@ impl Lab {
 struct Counting {
     inner: MemoryStore,
     questions: AtomicUsize,
+    /// Bytes that were asked for.
+    read: AtomicU64,
 }
 
 impl Default for Counting {
@@ -100,6 +111,7 @@ impl Default for Counting {
         Self {
             inner: MemoryStore::new(1 << 30),
             questions: AtomicUsize::new(0),
+            read: AtomicU64::new(0),
         }
     }
 }
@@ -118,6 +130,7 @@ impl BlobStore for Counting {
         blob: &'a CasDigest,
         range: ByteRange,
     ) -> BoxFuture<'a, Result<ByteStream, Fault>> {
+        self.read.fetch_add(blob.size, Ordering::Relaxed);
         self.inner.read(blob, range)
     }
 
@@ -227,6 +240,43 @@ async fn one_changed_file_sends_one_bundle() {
     assert!((1..=2).contains(&sent.sent_blobs), "{sent:?}");
     assert!(sent.read < 2_000_000 && sent.sent < 2_500_000, "{sent:?}");
     let (_, there) = lab.fetch(&reference).await.unwrap();
+    assert!(files(&lab.context()) == files(&there), "files differ");
+}
+
+#[tokio::test]
+async fn what_is_near_is_not_fetched() {
+    let lab = Lab::new();
+    for number in 0..1_000 {
+        lab.write(&format!("{}/{number}", number % 10), noise(number, 3_000));
+    }
+    lab.write("giant", noise(7, 5_000_000));
+    lab.write("twice/1", noise(1, 3_000));
+    let function = DigestFunction::Blake3;
+    let (reference, _) = lab.send(function, &lab.select(".")).await.unwrap();
+    let (listing, directory) = lab.fetch(&reference).await.unwrap();
+    let near = [Fetched {
+        directory: directory.clone(),
+        listing,
+    }];
+    // Some files change, come, go and move.
+    lab.write("3/3", noise(1 << 40, 3_000));
+    lab.write("new/file", "new");
+    lab.write("5/15", "");
+    fs::rename(lab.context().join("4/4"), lab.context().join("moved")).unwrap();
+    fs::remove_file(lab.context().join("6/6")).unwrap();
+    let (reference, _) = lab.send(function, &lab.select(".")).await.unwrap();
+    // What is near may have been damaged or lost.
+    fs::remove_file(directory.join("7/7")).unwrap();
+    fs::write(directory.join("8/8"), "another size").unwrap();
+    lab.store.read.store(0, Ordering::Relaxed);
+    let (_, there) = lab.fetch_beside(&reference, &near).await.unwrap();
+    assert!(files(&lab.context()) == files(&there), "files differ");
+    let read = lab.store.read.load(Ordering::Relaxed);
+    assert!(read < 1_500_000, "{read} bytes were read");
+    // What is near goes, and takes nothing along.
+    fs::remove_dir_all(&directory).unwrap();
+    assert!(files(&lab.context()) == files(&there), "files differ");
+    let (_, there) = lab.fetch_beside(&reference, &near).await.unwrap();
     assert!(files(&lab.context()) == files(&there), "files differ");
 }
 
