@@ -1,6 +1,6 @@
 //! One connection to the farm.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ashlar_proto::convert::duration_from_wire;
@@ -13,7 +13,7 @@ use farm::workers_client::WorkersClient;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::Streaming;
 
 use super::channels::Messages;
 use super::ledger::{Given, Taken};
@@ -30,6 +30,10 @@ const LONGEST_MESSAGE: usize = 16 << 20;
 /// How often it is said at most that work goes on, whatever the farm says.
 const RENEW_OFTEN: Duration = Duration::from_millis(50);
 
+const ATTACH: &str = "attach to the farm";
+
+type Sender = mpsc::Sender<farm::WorkerMessage>;
+
 /// Speaks with the farm until the connection ends.
 pub(super) async fn run(
     endpoint: &GrpcEndpoint,
@@ -40,26 +44,11 @@ pub(super) async fn run(
 ) -> Result<(), Fault> {
     // What waited for another connection has no meaning for this one.
     while messages.try_recv().is_ok() {}
-    let (sender, waiting) = mpsc::channel(WAITING);
-    let hello = Say::Hello(hello(identity, line));
-    // The queue is empty.
-    let _sent = sender.try_send(message(hello));
-    let mut client =
-        WorkersClient::new(endpoint.channel()).max_decoding_message_size(LONGEST_MESSAGE);
-    let attach = client.attach(ReceiverStream::new(waiting));
-    let failed = |status: Status| match status.code() {
-        Code::Unimplemented => no_port_for_workers(),
-        _ => fault_of("attach to the farm", status),
-    };
-    let mut said = timeout(WELCOME, attach)
-        .await
-        .map_err(|_| silent())?
-        .map_err(failed)?
-        .into_inner();
+    let (sender, mut said) = attach(endpoint, || hello(identity, line)).await?;
     let welcome = timeout(WELCOME, said.message())
         .await
         .map_err(|_| silent())?
-        .map_err(failed)?;
+        .map_err(|status| of_attaching(fault_of(ATTACH, status)))?;
     let Some(Said::Welcome(welcome)) = welcome.and_then(|message| message.kind) else {
         return Err(no_port_for_workers());
     };
@@ -79,6 +68,35 @@ pub(super) async fn run(
         renew_every,
     };
     session.speak(&mut said, messages).await
+}
+
+/// Begins a stream in both directions, with whichever server of the farm takes it.
+async fn attach(
+    endpoint: &GrpcEndpoint,
+    hello: impl Fn() -> farm::worker_message::Hello,
+) -> Result<(Sender, Streaming<farm::QueueMessage>), Fault> {
+    let of_attempt: Mutex<Option<Sender>> = Mutex::default();
+    let attached = endpoint.call_singly(ATTACH, || {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        // The queue is empty.
+        let _sent = sender.try_send(message(Say::Hello(hello())));
+        *of_attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let client = WorkersClient::new(endpoint.channel());
+        let mut client = client.max_decoding_message_size(LONGEST_MESSAGE);
+        async move { client.attach(ReceiverStream::new(waiting)).await }
+    });
+    let said = timeout(WELCOME, attached).await.map_err(|_| silent())?;
+    let said = said.map_err(of_attaching)?;
+    let sender = of_attempt.into_inner();
+    let sender = sender.unwrap_or_else(PoisonError::into_inner);
+    Ok((sender.ok_or_else(silent)?, said))
+}
+
+fn of_attaching(fault: Fault) -> Fault {
+    match fault.kind {
+        FaultKind::Unsupported => no_port_for_workers(),
+        _ => fault,
+    }
 }
 
 fn no_port_for_workers() -> Fault {
@@ -163,7 +181,7 @@ impl Due {
 struct Session<'a> {
     line: &'a Line,
     hand: &'a dyn Hand,
-    sender: mpsc::Sender<farm::WorkerMessage>,
+    sender: Sender,
     renew_every: Duration,
 }
 

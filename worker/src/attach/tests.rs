@@ -134,8 +134,13 @@ struct Scene {
 }
 
 async fn scene() -> Scene {
+    scene_at(|own| format!("grpc://{own}")).await
+}
+
+/// The same where the farm is named in some way.
+async fn scene_at(address: impl FnOnce(&str) -> String) -> Scene {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("grpc://{}", listener.local_addr().unwrap());
+    let address = address(&listener.local_addr().unwrap().to_string());
     let (sender, connections) = mpsc::channel(4);
     let server = spawn(async move {
         tonic::transport::Server::builder()
@@ -168,6 +173,26 @@ async fn scene() -> Scene {
         line,
         done,
         _tasks: (server, client),
+    }
+}
+
+#[tokio::test]
+async fn any_server_that_is_there_will_do() {
+    // Nobody listens there any more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = listener.local_addr().unwrap();
+    drop(listener);
+    let before = |own: &str| format!("grpc://{dead}+{own}");
+    let behind = |own: &str| format!("grpc://{own}+{dead}");
+    for mut scene in [scene_at(before).await, scene_at(behind).await] {
+        // With each server it begins at times: not all workers begin with the same.
+        for _ in 0..3 {
+            let attached = scene.connections.recv();
+            let attached = timeout(Duration::from_secs(10), attached).await;
+            let mut attached = attached.expect("it comes").expect("it comes");
+            attached.hello().await;
+            attached.welcome().await;
+        }
     }
 }
 
