@@ -75,7 +75,13 @@ fn a_step_speaks_to_the_clients_agent() {
         .file("ask", ASK);
     let option = format!("default={}", socket.display());
     let output = client.build(&["--ssh", &option]).run();
-    output.success();
+    let log = site.workers[0].log();
+    assert_eq!(
+        output.code(),
+        Some(0),
+        "{output}\n{log}\n{}",
+        site.server.log()
+    );
     // The identities, of which there are none; and an order, which is refused.
     output.stderr_has("0c00000000").stderr_has(" 05");
     site.end();
