@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ashlar_store::home::scratch::Scratch;
 use ashlar_store::home::{Home, StoreError};
@@ -15,15 +16,18 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use crate::attach::Line;
-use crate::attach::channels::PIECE;
+use crate::attach::channels::{Channel, PIECE};
 use crate::attach::ledger::Given;
 
 /// Conversations with one agent at once; more wait.
 const AT_ONCE: usize = 16;
 /// More agents than this no build has.
 const MOST: usize = 64;
+/// So long a step waits for a farm that is away.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sockets of agents, for as long as this is there.
 #[derive(Debug)]
@@ -106,16 +110,27 @@ async fn serve(listener: &UnixListener, line: &Line, given: &Given, id: &str) {
             accepted = listener.accept(), if talking.len() < AT_ONCE => match accepted {
                 Ok((stream, _)) => talking.push(talk(stream, line, given, id)),
                 // Of files, for example: there may be some again later.
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
             Some(()) = talking.next() => {}
         }
     }
 }
 
+/// Opens a channel, when the farm is there: it may be away for a moment.
+async fn open(line: &Line, given: &Given, id: &str) -> Option<Channel> {
+    if let Some(channel) = line.channels().open(given, id).await {
+        return Some(channel);
+    }
+    let mut attached = line.attached();
+    let is_there = timeout(PATIENCE, attached.wait_for(|is_attached| *is_attached)).await;
+    drop(is_there.ok()?.ok()?);
+    line.channels().open(given, id).await
+}
+
 /// One conversation. Whoever ends first ends it.
 async fn talk(mut stream: UnixStream, line: &Line, given: &Given, id: &str) {
-    let Some(mut channel) = line.channels().open(given, id).await else {
+    let Some(mut channel) = open(line, given, id).await else {
         return;
     };
     let mut buffer = vec![0; PIECE];
