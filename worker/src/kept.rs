@@ -79,7 +79,7 @@ impl KeptContexts {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps nothing any more: there is no room on the disk.
+    /// Keeps nothing any more.
     pub fn clear(&self) {
         let gone = std::mem::take(&mut *self.kept());
         drop(gone);

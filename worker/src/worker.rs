@@ -262,7 +262,8 @@ async fn work(worker: Arc<Worker>, given: Given, assign: Assign, stopped: Stoppe
             Err(_) => assignment::outcome_of_stop(why),
         },
     };
-    if matches!(&outcome, Outcome::Infrastructure(trouble) if trouble.is_exhaustion) {
+    // There may be no room, or what is kept may be damaged.
+    if matches!(&outcome, Outcome::Infrastructure(_)) {
         worker.kept.clear();
     }
     let word = assignment::word(&outcome);
